@@ -1,3 +1,31 @@
-//! (being written)
+//! Integration tests: real Podman, real images, real VMs.
+//!
+//! `cargo xtask test` runs this program as root in the test VM (or on a machine whose /dev/kvm
+//! works) with the freshly built krun-gpu installed. `krun-gpu-tests [FILTER]` runs the cases
+//! whose names contain FILTER; `krun-gpu-tests bench` prints the figures instead.
+//!
+//! A case runs the same script under crun and under krun-gpu where crun is the reference
+//! ([`harness::compare`]), and checks after itself that nothing was left behind
+//! ([`harness::leftovers`]).
 
-fn main() {}
+mod bench;
+mod cases;
+mod harness;
+
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> ExitCode {
+    if std::env::args().nth(1).as_deref() == Some("bench") {
+        return bench::run();
+    }
+    let mut arguments = Arguments::from_args();
+    // Leftovers can be told only when one case runs at a time.
+    arguments.test_threads = Some(1);
+    let trials = cases::all()
+        .into_iter()
+        .map(|case| Trial::test(case.name, move || harness::run(&case)))
+        .collect();
+    libtest_mimic::run(&arguments, trials).exit_code()
+}

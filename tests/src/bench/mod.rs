@@ -1,0 +1,39 @@
+//! `krun-gpu-tests bench`: the figures, each a ratio against a control in the same run.
+//!
+//! `cargo xtask bench` runs this in a test VM whose clock counts instructions (`-icount`), so
+//! that the figures repeat. Rounds alternate between the subjects; medians are printed.
+
+mod memory;
+mod runs;
+mod split;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Failed;
+
+/// Rounds of each subject; the first one is a warm-up and is not counted.
+const ROUNDS: usize = 10;
+
+/// Runs every benchmark; fails when one could not be measured.
+pub(crate) fn run() -> ExitCode {
+    let benchmarks: [fn() -> Result<(), Failed>; 4] =
+        [runs::podman, runs::runtime, split::run, memory::run];
+    let mut status = ExitCode::SUCCESS;
+    for benchmark in benchmarks {
+        if let Err(failed) = benchmark() {
+            eprintln!("bench: {}", failed.message().unwrap_or("failed"));
+            status = ExitCode::FAILURE;
+        }
+    }
+    status
+}
+
+/// The median of `values`, or 0 of none.
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    match values.len() {
+        0 => 0.0,
+        length if length % 2 == 1 => values[length / 2],
+        length => f64::midpoint(values[length / 2 - 1], values[length / 2]),
+    }
+}

@@ -1,0 +1,61 @@
+//! The VMM killed, the guest's kernel dead: Podman sees the end at once and the log says why.
+
+use crate::harness::{Case, Outcome, ensure, sh};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "death::vmm_killed",
+        run: vmm_killed,
+    },
+    Case {
+        name: "death::guest_panics",
+        run: guest_panics,
+    },
+    Case {
+        name: "death::guest_reboots",
+        run: guest_reboots,
+    },
+    Case {
+        name: "death::killed_while_it_boots",
+        run: killed_while_it_boots,
+    },
+];
+
+fn vmm_killed() -> Outcome {
+    let ours =
+        sh("create_detached --name v $BB sleep 1000 >/dev/null; kill -9 $(podman inspect v --format '{{.State.Pid}}')
+         podman wait v; podman rm v")?;
+    ensure(ours.stdout == "137\nv\n", || ours.to_string())
+}
+
+fn guest_panics() -> Outcome {
+    let ours = sh(
+        "create_detached --privileged --name p $BB sh -c 'sleep 1; echo c > /proc/sysrq-trigger; sleep 1000' >/dev/null
+         podman wait p; podman logs p 2>&1; podman rm p >/dev/null",
+    )?;
+    let mut lines = ours.stdout.lines();
+    let status = lines.next().unwrap_or_default();
+    ensure(
+        status != "0" && status != "137" && ours.stdout.contains("sysrq triggered crash"),
+        || ours.to_string(),
+    )
+}
+
+fn guest_reboots() -> Outcome {
+    let ours = sh(
+        "create_detached --privileged --name b $BB sh -c 'sleep 1; echo b > /proc/sysrq-trigger; sleep 1000' >/dev/null
+         podman wait b; podman logs b 2>&1; podman rm b >/dev/null",
+    )?;
+    ensure(
+        ours.stdout.lines().next() != Some("0") && ours.stdout.contains("guest"),
+        || ours.to_string(),
+    )
+}
+
+fn killed_while_it_boots() -> Outcome {
+    let ours = sh("for delay in 0.05 0.2 0.4 0.6 0.8 1.0 1.3; do
+            podman run -d --name x$delay --runtime $RUNTIME --network none $BB sleep 1000 >/dev/null 2>&1 &
+            sleep $delay; pkill -9 -x krun-gpu; wait; podman rm -f -t 0 x$delay >/dev/null 2>&1
+         done; podman ps -aq | wc -l")?;
+    ensure(ours.stdout == "0\n", || ours.to_string())
+}

@@ -1,0 +1,125 @@
+//! `podman exec`: another process in the workload's namespaces, in the guest's kernel.
+
+use crate::harness::{Case, Outcome, ensure, same, sh};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "exec::in_the_guest",
+        run: in_the_guest,
+    },
+    Case {
+        name: "exec::status_and_streams",
+        run: status_and_streams,
+    },
+    Case {
+        name: "exec::input",
+        run: input,
+    },
+    Case {
+        name: "exec::user_directory_environment",
+        run: user_directory_environment,
+    },
+    Case {
+        name: "exec::missing_program",
+        run: missing_program,
+    },
+    Case {
+        name: "exec::shares_the_workloads_world",
+        run: shares_the_workloads_world,
+    },
+    Case {
+        name: "exec::twenty_at_once",
+        run: twenty_at_once,
+    },
+    Case {
+        name: "exec::detached",
+        run: detached,
+    },
+    Case {
+        name: "exec::ends_with_the_container",
+        run: ends_with_the_container,
+    },
+    Case {
+        name: "exec::on_a_stopped_container",
+        run: on_a_stopped_container,
+    },
+];
+
+fn with_container(script: &str) -> String {
+    format!(
+        "create_detached --name e $BB sh -c 'echo here > /tmp/mark; sleep 1000' >/dev/null
+         trap 'podman rm -f -t 0 e >/dev/null' EXIT
+         until podman exec e cat /tmp/mark >/dev/null 2>&1; do sleep 0.1; done
+         {script}"
+    )
+}
+
+fn in_the_guest() -> Outcome {
+    let ours = sh(&with_container("podman exec e uname -r"))?;
+    ensure(ours.stdout.trim().ends_with("-krun-gpu"), || {
+        ours.to_string()
+    })
+}
+
+fn status_and_streams() -> Outcome {
+    same(&with_container(
+        "podman exec e sh -c 'echo out; echo err >&2; exit 17'",
+    ))
+    .map(drop)
+}
+
+fn input() -> Outcome {
+    same(&with_container(
+        "echo hi | podman exec -i e cat; echo hi | podman exec e cat; head -c 3000000 /dev/zero | podman exec -i e wc -c",
+    ))
+    .map(drop)
+}
+
+fn user_directory_environment() -> Outcome {
+    same(&with_container(
+        "podman exec -u 1000:1000 e id; podman exec -u user e id; podman exec -w /tmp e pwd; podman exec -e A=b e sh -c 'echo $A'; \
+         podman exec e grep ^Cap /proc/self/status; podman exec -u 1000 e grep ^Cap /proc/self/status",
+    ))
+    .map(drop)
+}
+
+fn missing_program() -> Outcome {
+    let ours = same(&with_container(
+        "podman exec e no-such-program; echo $?; podman exec e /etc/plain; echo $?; podman exec -w /no/such e pwd; echo $?",
+    ))?;
+    ensure(ours.stdout.starts_with("127\n126\n"), || ours.to_string())
+}
+
+fn shares_the_workloads_world() -> Outcome {
+    same(&with_container(
+        "podman exec e sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline; hostname; cat /proc/self/cgroup; [ $(readlink /proc/self/ns/mnt) = $(readlink /proc/1/ns/mnt) ] && echo same; ps | grep -c sleep' | grep -v ^[0-9a-f]*$",
+    ))
+    .map(drop)
+}
+
+fn twenty_at_once() -> Outcome {
+    let ours = same(&with_container(
+        "for i in $(seq 20); do (podman exec e sh -c \"sleep 1; echo $i; exit $i\" > /tmp/exec-$i; echo $? >> /tmp/exec-$i) & done; wait
+         for i in $(seq 20); do paste -sd' ' /tmp/exec-$i; rm /tmp/exec-$i; done",
+    ))?;
+    ensure(ours.stdout.ends_with("20 20\n"), || ours.to_string())
+}
+
+fn detached() -> Outcome {
+    same(&with_container(
+        "podman exec -d e sh -c 'echo done > /tmp/d'; until podman exec e cat /tmp/d 2>/dev/null; do sleep 0.1; done",
+    ))
+    .map(drop)
+}
+
+fn ends_with_the_container() -> Outcome {
+    same(&with_container(
+        "podman exec e sleep 1000 & sleep 2; podman kill e >/dev/null; wait $!; echo $?",
+    ))
+    .map(drop)
+}
+
+fn on_a_stopped_container() -> Outcome {
+    same("create_detached --name gone $BB true >/dev/null; podman wait gone; podman exec gone true; echo $?; podman rm gone >/dev/null")
+        .map(drop)
+}

@@ -1,0 +1,37 @@
+//! The cases, grouped as users meet them.
+
+mod bad_input;
+mod build;
+mod check;
+mod death;
+mod exec;
+mod images;
+mod lifecycle;
+mod process;
+mod resources;
+mod rootless;
+mod status;
+mod stdio;
+mod volumes;
+
+use crate::harness::Case;
+
+/// Every case.
+pub(crate) fn all() -> Vec<Case> {
+    [
+        stdio::CASES,
+        status::CASES,
+        process::CASES,
+        volumes::CASES,
+        lifecycle::CASES,
+        exec::CASES,
+        build::CASES,
+        images::CASES,
+        resources::CASES,
+        death::CASES,
+        rootless::CASES,
+        bad_input::CASES,
+        check::CASES,
+    ]
+    .concat()
+}

@@ -1,0 +1,85 @@
+//! The images, made once per run in the test VM; nothing is pulled.
+
+use std::sync::OnceLock;
+
+use libtest_mimic::Failed;
+
+use super::command::{sh, sh_as_user};
+use super::{Output, fail};
+
+/// Where `cargo xtask` puts the Debian image that it made with mmdebstrap.
+const DEBIAN: &str = "/usr/local/share/krun-gpu-tests/debian.tar";
+
+/// busybox (static) and nothing else, with the files that a login needs.
+const BUSYBOX: &str = r#"
+set -e
+dir=$(mktemp -d)
+mkdir -p $dir/bin $dir/etc $dir/tmp $dir/root $dir/home/user $dir/var $dir/proc $dir/sys $dir/dev $dir/run
+chmod 1777 $dir/tmp
+cp /bin/busybox $dir/bin/busybox
+for name in $($dir/bin/busybox --list); do [ $name = busybox ] || ln -s busybox $dir/bin/$name; done
+printf 'root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:/home/user:/bin/sh\n' > $dir/etc/passwd
+printf 'root:x:0:\nuser:x:1000:\nextra:x:2000:user\n' > $dir/etc/group
+printf 'not a program\n' > $dir/etc/plain
+chown 1000:1000 $dir/home/user
+tar -C $dir -c . | podman import -q - localhost/busybox
+rm -rf $dir
+"#;
+
+/// A dynamic musl program with musl's loader, beside busybox.
+const MUSL: &str = r#"
+set -e
+dir=$(mktemp -d)
+mkdir -p $dir/lib $dir/bin
+printf '#include <stdio.h>\n#include <pthread.h>\nstatic void *f(void *x) { puts("thread"); return x; }\nint main(void) { pthread_t t; pthread_create(&t, 0, f, 0); pthread_join(t, 0); puts("musl"); return 7; }\n' > $dir/p.c
+musl-gcc -o $dir/bin/program $dir/p.c -lpthread
+rm $dir/p.c
+cp -L /lib/ld-musl-x86_64.so.1 $dir/lib/
+tar -C $dir -c . | podman import -q - localhost/musl
+rm -rf $dir
+"#;
+
+static BUSYBOX_MADE: OnceLock<Output> = OnceLock::new();
+static BUSYBOX_OF_USER_MADE: OnceLock<Output> = OnceLock::new();
+static MUSL_MADE: OnceLock<Output> = OnceLock::new();
+static DEBIAN_MADE: OnceLock<Output> = OnceLock::new();
+
+fn once(
+    made: &OnceLock<Output>,
+    make: impl FnOnce() -> Result<Output, Failed>,
+) -> Result<(), Failed> {
+    if made.get().is_none() {
+        let output = make()?;
+        // Only one case runs at a time, so nobody else can have set it.
+        let _ = made.set(output);
+    }
+    match made.get() {
+        Some(output) if output.status == 0 => Ok(()),
+        Some(output) => fail(format!("the test's image could not be made: {output}")),
+        None => fail("the test's image could not be made"),
+    }
+}
+
+/// `localhost/busybox`.
+pub(crate) fn busybox() -> Result<(), Failed> {
+    once(&BUSYBOX_MADE, || sh(BUSYBOX))
+}
+
+/// `localhost/busybox` in the ordinary user's storage.
+pub(crate) fn busybox_of_user() -> Result<(), Failed> {
+    once(&BUSYBOX_OF_USER_MADE, || {
+        sh_as_user("crun", &BUSYBOX.replace("chown 1000:1000", ": "))
+    })
+}
+
+/// `localhost/musl`, whose `/bin/program` is a dynamic musl program.
+pub(crate) fn musl() -> Result<(), Failed> {
+    once(&MUSL_MADE, || sh(MUSL))
+}
+
+/// `localhost/debian`, trixie made with mmdebstrap.
+pub(crate) fn debian() -> Result<(), Failed> {
+    once(&DEBIAN_MADE, || {
+        sh(&format!("podman import -q {DEBIAN} localhost/debian"))
+    })
+}

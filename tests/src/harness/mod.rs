@@ -1,0 +1,43 @@
+//! What the cases share: running commands, images, bundles, comparing with crun, leftovers.
+
+pub(crate) mod bundle;
+pub(crate) mod command;
+pub(crate) mod compare;
+pub(crate) mod images;
+pub(crate) mod leftovers;
+
+use libtest_mimic::Failed;
+
+pub(crate) use command::{Output, sh};
+pub(crate) use compare::same;
+
+/// How a case ends.
+pub(crate) type Outcome = Result<(), Failed>;
+
+/// One case: its name and what it does.
+#[derive(Clone, Copy)]
+pub(crate) struct Case {
+    /// `group::name`, as the report shows it.
+    pub(crate) name: &'static str,
+    /// The test itself.
+    pub(crate) run: fn() -> Outcome,
+}
+
+/// Runs one case and then looks for what it left behind.
+pub(crate) fn run(case: &Case) -> Outcome {
+    images::busybox()?;
+    let before = leftovers::Snapshot::take()?;
+    let outcome = (case.run)();
+    let left = before.wait_until_clean();
+    outcome.and(left)
+}
+
+/// Fails with a message.
+pub(crate) fn fail<T>(message: impl Into<String>) -> Result<T, Failed> {
+    Err(Failed::from(message.into()))
+}
+
+/// Fails with `message` unless `condition` holds.
+pub(crate) fn ensure(condition: bool, message: impl FnOnce() -> String) -> Outcome {
+    if condition { Ok(()) } else { fail(message()) }
+}
