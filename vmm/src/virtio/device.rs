@@ -73,12 +73,17 @@ pub struct ActiveQueue {
 pub struct Interrupt {
     status: Arc<AtomicU32>,
     line: Arc<EventFd>,
+    config_changes: Arc<AtomicU32>,
 }
 
 impl Interrupt {
     /// `status` is the transport's InterruptStatus register, `line` the irqfd.
     pub fn new(status: Arc<AtomicU32>, line: Arc<EventFd>) -> Self {
-        Self { status, line }
+        Self {
+            status,
+            line,
+            config_changes: Arc::default(),
+        }
     }
 
     /// Tells the driver that buffers were used (interrupt status bit 0).
@@ -88,7 +93,13 @@ impl Interrupt {
 
     /// Tells the driver that the configuration space changed (bit 1).
     pub fn signal_config(&self) {
+        self.config_changes.fetch_add(1, Ordering::SeqCst);
         self.signal(virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_CONFIG);
+    }
+
+    /// ConfigGeneration: another value after each change of the configuration space.
+    pub(crate) fn config_generation(&self) -> u32 {
+        self.config_changes.load(Ordering::SeqCst)
     }
 
     fn signal(&self, bit: u32) {

@@ -1,5 +1,6 @@
 //! virtio: the contract between a device and its transport, and the MMIO transport.
 
-mod device;
+pub(crate) mod device;
+pub(crate) mod mmio;
 
 pub use device::{ActivateError, Activation, ActiveQueue, Interrupt, VirtioDevice};

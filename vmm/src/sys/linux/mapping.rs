@@ -1,0 +1,69 @@
+//! Memory mappings of the host: where the guest's RAM comes from.
+
+use std::ffi::c_void;
+use std::fs::File;
+use std::io;
+
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+use vm_memory::MmapRegion;
+
+/// Reserves `length` bytes of anonymous memory, not committed and not yet there. It is left out
+/// of core dumps, and children of this process do not get it.
+pub(crate) fn reserve(length: usize) -> io::Result<MmapRegion> {
+    let region = MmapRegion::build(
+        None,
+        length,
+        libc::PROT_READ | libc::PROT_WRITE,
+        libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+    )
+    .map_err(|error| match error {
+        vm_memory::mmap::MmapRegionError::Mmap(source) => source,
+        other => io::Error::other(other),
+    })?;
+    for advice in [Advice::LinuxDontDump, Advice::LinuxDontFork] {
+        // SAFETY: the range is the mapping just made; neither advice changes its contents.
+        unsafe { rustix::mm::madvise(region.as_ptr().cast::<c_void>(), length, advice) }?;
+    }
+    Ok(region)
+}
+
+/// Puts `file`'s pages from `offset` over `length` bytes at `host`, copied on the first write.
+///
+/// # Safety
+///
+/// `host` and `length` are whole pages inside a mapping made by [`reserve`], and nothing refers
+/// to their contents.
+pub(crate) unsafe fn place(
+    host: *mut u8,
+    length: usize,
+    file: &File,
+    offset: u64,
+) -> io::Result<()> {
+    let host = host.cast::<c_void>();
+    // SAFETY: the caller vouches for the range.
+    unsafe {
+        rustix::mm::mmap(
+            host,
+            length,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
+            file,
+            offset,
+        )?;
+        rustix::mm::madvise(host, length, Advice::LinuxDontFork)?;
+    }
+    Ok(())
+}
+
+/// Gives the pages of `length` bytes at `host` back: they read as zero, or as the file's that was
+/// placed there, until they are written again.
+///
+/// # Safety
+///
+/// `host` and `length` are whole pages inside a mapping made by [`reserve`], and nothing relies
+/// on their contents.
+pub(crate) unsafe fn discard(host: *mut u8, length: usize) -> io::Result<()> {
+    // SAFETY: the caller vouches for the range.
+    unsafe { rustix::mm::madvise(host.cast::<c_void>(), length, Advice::LinuxDontNeed) }?;
+    Ok(())
+}

@@ -1,0 +1,17 @@
+//! Linux: KVM.
+
+mod cpuid;
+pub(crate) mod eventfd;
+mod error;
+mod kick;
+pub(crate) mod mapping;
+mod registers;
+pub(crate) mod stream;
+pub(crate) mod thread;
+mod vcpu;
+mod vm;
+
+pub use error::HypervisorError;
+pub(crate) use kick::Kicker;
+pub(crate) use vcpu::{Exit, Vcpu};
+pub(crate) use vm::Vm;

@@ -1,0 +1,99 @@
+//! Threads of the VMM.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::thread::{Builder, JoinHandle};
+
+/// Enough for any thread here: their buffers are on the heap, and they do not recurse.
+const STACK: usize = 256 << 10;
+
+/// Starts a named thread with a small stack that no signal is delivered to: signals are for the
+/// caller's own threads (a vCPU's thread lets the kick's signal through, see [`super::Kicker`]).
+/// Threads that it starts inherit this.
+pub(crate) fn spawn<T: Send + 'static>(
+    name: &str,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
+    quietly(|| {
+        Builder::new()
+            .name(name.to_owned())
+            .stack_size(STACK)
+            .spawn(body)
+    })?
+}
+
+/// Does something with every signal blocked, so that threads that it starts have them blocked.
+pub(crate) fn quietly<T>(body: impl FnOnce() -> T) -> io::Result<T> {
+    let before = block_all()?;
+    let result = body();
+    set_mask(&before)?;
+    Ok(result)
+}
+
+/// Blocks every signal in this thread and returns the mask from before.
+fn block_all() -> io::Result<libc::sigset_t> {
+    let mut all = MaybeUninit::<libc::sigset_t>::uninit();
+    let mut before = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: both point to storage for a signal set; sigfillset fills the first and
+    // pthread_sigmask the second.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        match libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), before.as_mut_ptr()) {
+            0 => Ok(before.assume_init()),
+            errno => Err(io::Error::from_raw_os_error(errno)),
+        }
+    }
+}
+
+fn set_mask(mask: &libc::sigset_t) -> io::Result<()> {
+    // SAFETY: `mask` is a filled signal set; the old mask is not asked for.
+    match unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, mask, ptr::null_mut()) } {
+        0 => Ok(()),
+        errno => Err(io::Error::from_raw_os_error(errno)),
+    }
+}
+
+/// Lets one signal through to this thread.
+pub(super) fn unblock(signal: libc::c_int) -> io::Result<()> {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is storage for a signal set, which sigemptyset fills.
+    let errno = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), signal);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, set.as_ptr(), ptr::null_mut())
+    };
+    if errno == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::from_raw_os_error(errno))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spawned_threads_have_every_signal_blocked_and_the_spawner_none() {
+        let blocked = || {
+            std::fs::read_to_string("/proc/thread-self/status")
+                .expect("procfs")
+                .lines()
+                .find_map(|line| {
+                    let mask = line.strip_prefix("SigBlk:")?;
+                    u64::from_str_radix(mask.trim(), 16).ok()
+                })
+        };
+        let before = blocked().expect("SigBlk line");
+        let inside = spawn("test", blocked)
+            .expect("spawn")
+            .join()
+            .expect("join")
+            .expect("SigBlk");
+        assert_eq!(blocked(), Some(before));
+        // SIGTERM is 15, the first real-time signals are libc's own and cannot be blocked.
+        assert_ne!(inside & (1 << 14), 0);
+        assert_ne!(inside & (1 << (libc::SIGRTMIN() - 1)), 0);
+    }
+}
