@@ -13,6 +13,8 @@
 
 mod config;
 mod request;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod worker;
 
