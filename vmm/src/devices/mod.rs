@@ -4,4 +4,5 @@ pub mod balloon;
 pub mod console;
 pub mod fs;
 pub mod rng;
+mod served_queue;
 pub mod vsock;

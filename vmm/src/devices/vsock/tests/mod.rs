@@ -1,0 +1,8 @@
+//! The device under a guest that is driven by hand.
+
+mod connections;
+mod driver;
+mod guest;
+mod hostile;
+mod streams;
+mod transfers;
