@@ -44,7 +44,10 @@ impl Chain {
     pub(super) fn plain(request: &[u8], room: u32) -> Self {
         let length = u32::try_from(request.len()).unwrap();
         let descriptors = vec![(REQUEST, length, NEXT, 1), (ANSWER, room, WRITE, 0)];
-        Self { request: request.to_vec(), descriptors }
+        Self {
+            request: request.to_vec(),
+            descriptors,
+        }
     }
 }
 
@@ -62,13 +65,21 @@ impl Driver {
         let regions = [(GuestAddress(0), usize::try_from(MEMORY).unwrap())];
         let memory = Arc::new(GuestMemoryMmap::from_ranges(&regions).unwrap());
         let line = Arc::new(EventFd::new(EFD_NONBLOCK).unwrap());
-        let mut driver = Self { fs, memory, doorbells: vec![], line, available: vec![] };
+        let mut driver = Self {
+            fs,
+            memory,
+            doorbells: vec![],
+            line,
+            available: vec![],
+        };
         driver.activate(queues);
         driver
     }
 
     pub(super) fn activate(&mut self, queues: u16) {
-        self.doorbells = (0..queues).map(|_| EventFd::new(EFD_NONBLOCK).unwrap()).collect();
+        self.doorbells = (0..queues)
+            .map(|_| EventFd::new(EFD_NONBLOCK).unwrap())
+            .collect();
         self.available = vec![0; queues.into()];
         let active = |(number, doorbell): (u16, &EventFd)| {
             for ring in 0..3 {
@@ -81,7 +92,10 @@ impl Driver {
             queue.set_avail_ring_address(low(at(number, 1)), None);
             queue.set_used_ring_address(low(at(number, 2)), None);
             queue.set_ready(true);
-            Some(ActiveQueue { queue, doorbell: doorbell.try_clone().unwrap() })
+            Some(ActiveQueue {
+                queue,
+                doorbell: doorbell.try_clone().unwrap(),
+            })
         };
         let activation = Activation {
             memory: self.memory.clone(),
@@ -94,22 +108,32 @@ impl Driver {
 
     /// Puts a chain into the queue, waits for it, and returns what was written into it.
     pub(super) fn exchange(&mut self, chain: &Chain) -> Vec<u8> {
-        self.memory.write_slice(&chain.request, GuestAddress(REQUEST)).unwrap();
+        self.memory
+            .write_slice(&chain.request, GuestAddress(REQUEST))
+            .unwrap();
         for (slot, descriptor) in (0u64..).zip(&chain.descriptors) {
             self.put(at(QUEUE, 0).0 + slot * 16, *descriptor);
         }
         let length = self.submit(QUEUE, 0);
         let mut answer = vec![0; usize::try_from(length).unwrap()];
-        self.memory.read_slice(&mut answer, GuestAddress(ANSWER)).unwrap();
+        self.memory
+            .read_slice(&mut answer, GuestAddress(ANSWER))
+            .unwrap();
         answer
     }
 
     pub(super) fn put(&self, address: u64, (start, length, flags, next): Descriptor) {
         let flags = u16::try_from(flags).unwrap();
         self.memory.write_obj(start, GuestAddress(address)).unwrap();
-        self.memory.write_obj(length, GuestAddress(address + 8)).unwrap();
-        self.memory.write_obj(flags, GuestAddress(address + 12)).unwrap();
-        self.memory.write_obj(next, GuestAddress(address + 14)).unwrap();
+        self.memory
+            .write_obj(length, GuestAddress(address + 8))
+            .unwrap();
+        self.memory
+            .write_obj(flags, GuestAddress(address + 12))
+            .unwrap();
+        self.memory
+            .write_obj(next, GuestAddress(address + 14))
+            .unwrap();
     }
 
     /// Offers the chain at `head` and returns the used length.
@@ -117,7 +141,9 @@ impl Driver {
         let index = self.available[usize::from(queue)];
         let slot = u64::from(index % SIZE);
         let (available, used) = (at(queue, 1).0, at(queue, 2).0);
-        self.memory.write_obj(head, GuestAddress(available + 4 + slot * 2)).unwrap();
+        self.memory
+            .write_obj(head, GuestAddress(available + 4 + slot * 2))
+            .unwrap();
         // used_event: an interrupt for the next completion, please.
         let event = GuestAddress(available + 4 + u64::from(SIZE) * 2);
         self.memory.write_obj(index, event).unwrap();
@@ -130,14 +156,18 @@ impl Driver {
         }
         let done: u16 = self.memory.read_obj(GuestAddress(used + 2)).unwrap();
         assert_eq!(done, self.available[usize::from(queue)]);
-        self.memory.read_obj(GuestAddress(used + 4 + slot * 8 + 4)).unwrap()
+        self.memory
+            .read_obj(GuestAddress(used + 4 + slot * 8 + 4))
+            .unwrap()
     }
 
     /// Moves the index of the available ring and rings the doorbell.
     pub(super) fn advance(&mut self, queue: u16, by: u16) {
         let index = &mut self.available[usize::from(queue)];
         *index = index.wrapping_add(by);
-        self.memory.write_obj(*index, GuestAddress(at(queue, 1).0 + 2)).unwrap();
+        self.memory
+            .write_obj(*index, GuestAddress(at(queue, 1).0 + 2))
+            .unwrap();
         self.doorbells[usize::from(queue)].write(1).unwrap();
     }
 

@@ -18,7 +18,11 @@ fn the_options_are_those_that_are_meant() {
     let directory = tempdir().unwrap();
     let mut guest = Guest::new(directory.path());
     let options = guest.mount();
-    for option in [FsOptions::POSIX_ACL, FsOptions::SUBMOUNTS, FsOptions::HANDLE_KILLPRIV_V2] {
+    for option in [
+        FsOptions::POSIX_ACL,
+        FsOptions::SUBMOUNTS,
+        FsOptions::HANDLE_KILLPRIV_V2,
+    ] {
         assert!(options.contains(option), "{option:?}");
     }
     for option in [
@@ -42,14 +46,32 @@ fn what_is_written_is_on_the_host_at_once() {
     assert!(host[..4096].iter().all(|byte| *byte == 0) && host[4096..] == data);
 
     assert!(guest.read(node, fh, 4096, 1 << 20).unwrap() == data);
-    assert_eq!(guest.read(node, fh, 4096 + (1 << 20) - 3, 100).unwrap(), data[data.len() - 3..]);
+    assert_eq!(
+        guest.read(node, fh, 4096 + (1 << 20) - 3, 100).unwrap(),
+        data[data.len() - 3..]
+    );
     assert_eq!(guest.read(node, fh, 1 << 40, 100).unwrap(), []);
-    let hole = LseekIn { fh, offset: 0, whence: 3, ..Default::default() };
+    let hole = LseekIn {
+        fh,
+        offset: 0,
+        whence: 3,
+        ..Default::default()
+    };
     let found: LseekOut = guest.ask(Opcode::Lseek, node, &[hole.as_slice()]).unwrap();
     assert!(found.offset <= 4096);
-    let more = FallocateIn { fh, offset: 0, length: 2 << 20, ..Default::default() };
-    guest.tell(Opcode::Fallocate, node, &[more.as_slice()]).unwrap();
-    assert_eq!(fs::metadata(directory.path().join("file")).unwrap().len(), 2 << 20);
+    let more = FallocateIn {
+        fh,
+        offset: 0,
+        length: 2 << 20,
+        ..Default::default()
+    };
+    guest
+        .tell(Opcode::Fallocate, node, &[more.as_slice()])
+        .unwrap();
+    assert_eq!(
+        fs::metadata(directory.path().join("file")).unwrap().len(),
+        2 << 20
+    );
     guest.release(Opcode::Release, node, fh).unwrap();
     assert_eq!(guest.read(node, fh, 0, 1), Err(libc::EBADF));
 }
@@ -64,10 +86,14 @@ fn appending_is_at_the_end_that_the_host_knows() {
     let fh = guest.open(node, libc::O_RDWR | libc::O_APPEND).unwrap().fh;
     fs::write(&path, "host host ").unwrap();
     // The guest believes that the file ends at 5.
-    guest.write((node, fh), 5, b"guest", (0, libc::O_APPEND)).unwrap();
+    guest
+        .write((node, fh), 5, b"guest", (0, libc::O_APPEND))
+        .unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"host host guest");
     // Pages of a shared mapping come back with an offset that counts, on the same handle.
-    guest.write((node, fh), 0, b"HOST", (WRITE_CACHE, libc::O_APPEND)).unwrap();
+    guest
+        .write((node, fh), 0, b"HOST", (WRITE_CACHE, libc::O_APPEND))
+        .unwrap();
     guest.write((node, fh), 5, b"HOST", (0, 0)).unwrap();
     assert_eq!(fs::read(&path).unwrap(), b"HOST HOST guest");
 }
@@ -100,21 +126,35 @@ fn names_are_linked_renamed_and_removed() {
     assert_eq!((entry.nodeid, entry.attr.nlink), (node, 2));
 
     let mut rename = |flags, names: &[u8]| {
-        let body = Rename2In { newdir: ROOT_ID, flags, padding: 0 };
+        let body = Rename2In {
+            newdir: ROOT_ID,
+            flags,
+            padding: 0,
+        };
         guest.tell(Opcode::Rename2, ROOT_ID, &[body.as_slice(), names])
     };
     fs::write(host.join("other"), "x").unwrap();
-    assert_eq!(rename(libc::RENAME_NOREPLACE, b"a\0other\0"), Err(libc::EEXIST));
+    assert_eq!(
+        rename(libc::RENAME_NOREPLACE, b"a\0other\0"),
+        Err(libc::EEXIST)
+    );
     assert_eq!(rename(libc::RENAME_EXCHANGE, b"a\0other\0"), Ok(()));
     assert_eq!(fs::read(host.join("a")).unwrap(), b"x");
     assert_eq!(rename(0, b"other\0c\0"), Ok(()));
     assert_eq!(fs::metadata(host.join("c")).unwrap().nlink(), 2);
 
-    let symlink: EntryOut = guest.ask(Opcode::Symlink, ROOT_ID, &[b"s\0/etc/passwd\0"]).unwrap();
-    let target = guest.call(Opcode::Readlink, symlink.nodeid, &[], 4096).unwrap();
+    let symlink: EntryOut = guest
+        .ask(Opcode::Symlink, ROOT_ID, &[b"s\0/etc/passwd\0"])
+        .unwrap();
+    let target = guest
+        .call(Opcode::Readlink, symlink.nodeid, &[], 4096)
+        .unwrap();
     assert_eq!(target, b"/etc/passwd");
     assert_eq!(guest.tell(Opcode::Unlink, ROOT_ID, &[b"c\0"]), Ok(()));
-    assert_eq!(guest.tell(Opcode::Rmdir, ROOT_ID, &[b"b\0"]), Err(libc::ENOTDIR));
+    assert_eq!(
+        guest.tell(Opcode::Rmdir, ROOT_ID, &[b"b\0"]),
+        Err(libc::ENOTDIR)
+    );
     // The file lives on while the guest knows it.
     fs::remove_file(host.join("b")).unwrap();
     let attr: AttrOut = guest.ask(Opcode::Getattr, node, &[&[0; 16]]).unwrap();
@@ -131,21 +171,52 @@ fn attributes_are_set_on_the_file_and_not_through_it() {
     let mut guest = Guest::new(host);
     let (file, link) = (guest.walk(&[c"f"]), guest.walk(&[c"s"]));
     let mut set = |node, valid: SetattrValid, with: SetattrIn| -> Answer<AttrOut> {
-        let body = SetattrIn { valid: valid.bits(), ..with };
+        let body = SetattrIn {
+            valid: valid.bits(),
+            ..with
+        };
         guest.ask(Opcode::Setattr, node, &[body.as_slice()])
     };
-    let times = SetattrIn { mtime: 1_000_000_000, mtimensec: 7, ..Default::default() };
+    let times = SetattrIn {
+        mtime: 1_000_000_000,
+        mtimensec: 7,
+        ..Default::default()
+    };
     set(link, SetattrValid::MTIME, times).unwrap();
-    assert_eq!(fs::symlink_metadata(host.join("s")).unwrap().mtime(), 1_000_000_000);
+    assert_eq!(
+        fs::symlink_metadata(host.join("s")).unwrap().mtime(),
+        1_000_000_000
+    );
     assert_ne!(fs::metadata(host.join("f")).unwrap().mtime(), 1_000_000_000);
-    let mode = SetattrIn { mode: 0o100_751, ..Default::default() };
-    assert_eq!(set(file, SetattrValid::MODE, mode).unwrap().attr.mode, 0o100_751);
-    assert_eq!(set(link, SetattrValid::MODE, mode).unwrap_err(), libc::EOPNOTSUPP);
-    let size = SetattrIn { size: 3, ..Default::default() };
+    let mode = SetattrIn {
+        mode: 0o100_751,
+        ..Default::default()
+    };
+    assert_eq!(
+        set(file, SetattrValid::MODE, mode).unwrap().attr.mode,
+        0o100_751
+    );
+    assert_eq!(
+        set(link, SetattrValid::MODE, mode).unwrap_err(),
+        libc::EOPNOTSUPP
+    );
+    let size = SetattrIn {
+        size: 3,
+        ..Default::default()
+    };
     assert_eq!(set(file, SetattrValid::SIZE, size).unwrap().attr.size, 3);
-    assert_eq!(set(link, SetattrValid::SIZE, size).unwrap_err(), libc::EACCES);
-    let size = SetattrIn { size: u64::MAX, ..Default::default() };
-    assert_eq!(set(file, SetattrValid::SIZE, size).unwrap_err(), libc::EINVAL);
+    assert_eq!(
+        set(link, SetattrValid::SIZE, size).unwrap_err(),
+        libc::EACCES
+    );
+    let size = SetattrIn {
+        size: u64::MAX,
+        ..Default::default()
+    };
+    assert_eq!(
+        set(file, SetattrValid::SIZE, size).unwrap_err(),
+        libc::EINVAL
+    );
     assert_eq!(fs::read(host.join("f")).unwrap(), b"con");
 }
 
@@ -166,7 +237,12 @@ fn listings_are_complete_with_small_pages_and_with_large() {
     ] {
         let (mut names, mut offset) = (vec![], 0);
         loop {
-            let body = ReadIn { fh: open.fh, offset, size, ..Default::default() };
+            let body = ReadIn {
+                fh: open.fh,
+                offset,
+                size,
+                ..Default::default()
+            };
             let page = guest.call(op, ROOT_ID, &[body.as_slice()], size).unwrap();
             let mut rest = &page[..];
             while !rest.is_empty() {
@@ -196,7 +272,11 @@ fn special_files_are_made_and_never_opened() {
     let host = directory.path();
     let mut guest = Guest::new(host);
     let mut make = |mode, rdev, name: &[u8]| -> Answer<EntryOut> {
-        let body = MknodIn { mode, rdev, ..Default::default() };
+        let body = MknodIn {
+            mode,
+            rdev,
+            ..Default::default()
+        };
         guest.ask(Opcode::Mknod, ROOT_ID, &[body.as_slice(), name])
     };
     let pipe = make(libc::S_IFIFO | 0o600, 0, b"pipe\0").unwrap();
@@ -204,16 +284,33 @@ fn special_files_are_made_and_never_opened() {
     let whiteout = make(libc::S_IFCHR, 0, b"whiteout\0").unwrap();
     make(libc::S_IFREG | 0o600, 0, b"regular\0").unwrap();
     let device = u32::try_from(libc::makedev(1, 3)).unwrap();
-    assert_eq!(make(libc::S_IFCHR | 0o666, device, b"null\0").unwrap_err(), libc::EPERM);
-    assert_eq!(make(libc::S_IFBLK | 0o666, 0, b"block\0").unwrap_err(), libc::EPERM);
-    assert_eq!(make(libc::S_IFDIR | 0o666, 0, b"dir\0").unwrap_err(), libc::EINVAL);
-    assert!(fs::metadata(host.join("pipe")).unwrap().file_type().is_fifo());
+    assert_eq!(
+        make(libc::S_IFCHR | 0o666, device, b"null\0").unwrap_err(),
+        libc::EPERM
+    );
+    assert_eq!(
+        make(libc::S_IFBLK | 0o666, 0, b"block\0").unwrap_err(),
+        libc::EPERM
+    );
+    assert_eq!(
+        make(libc::S_IFDIR | 0o666, 0, b"dir\0").unwrap_err(),
+        libc::EINVAL
+    );
+    assert!(
+        fs::metadata(host.join("pipe"))
+            .unwrap()
+            .file_type()
+            .is_fifo()
+    );
     for node in [pipe.nodeid, socket.nodeid, whiteout.nodeid] {
         for flags in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_PATH] {
             assert_eq!(guest.open(node, flags).unwrap_err(), libc::EACCES);
         }
     }
-    assert_eq!(guest.open(ROOT_ID, libc::O_RDONLY).unwrap_err(), libc::EISDIR);
+    assert_eq!(
+        guest.open(ROOT_ID, libc::O_RDONLY).unwrap_err(),
+        libc::EISDIR
+    );
     let opened = guest.ask::<OpenOut>(Opcode::Opendir, pipe.nodeid, &[&[0; 8]]);
     assert_eq!(opened.unwrap_err(), libc::ENOTDIR);
 }

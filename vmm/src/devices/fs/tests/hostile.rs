@@ -5,8 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use fuse_backend_rs::abi::fuse_abi::{
-    BatchForgetIn, CreateIn, ForgetIn, LinkIn, MkdirIn, MknodIn, Opcode, OpenOut, ReadIn,
-    Rename2In,
+    BatchForgetIn, CreateIn, ForgetIn, LinkIn, MkdirIn, MknodIn, Opcode, OpenOut, ReadIn, Rename2In,
 };
 use fuse_backend_rs::api::filesystem::ROOT_ID;
 use tempfile::{TempDir, tempdir};
@@ -27,8 +26,10 @@ fn cage() -> (TempDir, Guest) {
 }
 
 fn assert_unharmed(outside: &Path, guest: &mut Guest) {
-    let mut names: Vec<_> =
-        fs::read_dir(outside).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    let mut names: Vec<_> = fs::read_dir(outside)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
     names.sort();
     assert_eq!(names, ["canary", "root"]);
     assert_eq!(fs::read(outside.join("canary")).unwrap(), b"alive");
@@ -62,12 +63,36 @@ fn names_cannot_leave_their_directory() {
             refused(Opcode::Lookup, b"");
             refused(Opcode::Unlink, b"");
             refused(Opcode::Rmdir, b"");
-            refused(Opcode::Mkdir, MkdirIn { mode: 0o700, umask: 0 }.as_slice());
+            refused(
+                Opcode::Mkdir,
+                MkdirIn {
+                    mode: 0o700,
+                    umask: 0,
+                }
+                .as_slice(),
+            );
             let mode = libc::S_IFREG | 0o600;
-            refused(Opcode::Mknod, MknodIn { mode, ..Default::default() }.as_slice());
-            refused(Opcode::Create, CreateIn { mode: 0o600, ..Default::default() }.as_slice());
+            refused(
+                Opcode::Mknod,
+                MknodIn {
+                    mode,
+                    ..Default::default()
+                }
+                .as_slice(),
+            );
+            refused(
+                Opcode::Create,
+                CreateIn {
+                    mode: 0o600,
+                    ..Default::default()
+                }
+                .as_slice(),
+            );
             refused(Opcode::Link, LinkIn { oldnodeid: sub }.as_slice());
-            let rename = Rename2In { newdir: ROOT_ID, ..Default::default() };
+            let rename = Rename2In {
+                newdir: ROOT_ID,
+                ..Default::default()
+            };
             refused(Opcode::Rename2, &[rename.as_slice(), b"file\0"].concat());
             let symlink = [name, b"target\0"].concat();
             let answer = guest.call(Opcode::Symlink, parent, &[&symlink], 4096);
@@ -79,16 +104,26 @@ fn names_cannot_leave_their_directory() {
     }
     for (length, error) in [(255, libc::ENOENT), (256, libc::ENAMETOOLONG), (4096, 36)] {
         let name = [vec![b'n'; length], vec![0]].concat();
-        assert_eq!(guest.call(Opcode::Lookup, ROOT_ID, &[&name], 128), Err(error));
+        assert_eq!(
+            guest.call(Opcode::Lookup, ROOT_ID, &[&name], 128),
+            Err(error)
+        );
     }
-    assert_eq!(guest.call(Opcode::Lookup, ROOT_ID, &[b"no end"], 128), Err(libc::EINVAL));
+    assert_eq!(
+        guest.call(Opcode::Lookup, ROOT_ID, &[b"no end"], 128),
+        Err(libc::EINVAL)
+    );
     assert_unharmed(outside.path(), &mut guest);
 }
 
 #[test]
 fn symbolic_links_are_not_followed() {
     let (outside, mut guest) = cage();
-    for (name, target) in [("link", "../canary"), ("dir", ".."), ("proc", "/proc/self/root")] {
+    for (name, target) in [
+        ("link", "../canary"),
+        ("dir", ".."),
+        ("proc", "/proc/self/root"),
+    ] {
         std::os::unix::fs::symlink(target, outside.path().join("root").join(name)).unwrap();
     }
     let link = guest.walk(&[c"link"]);
@@ -114,17 +149,29 @@ fn numbers_that_were_not_given_out_are_refused() {
     let fh = guest.open(node, 0).unwrap().fh;
     assert_eq!(guest.read(ROOT_ID, fh, 0, 4), Err(libc::EBADF));
     assert_eq!(guest.read(node, fh + 1, 0, 4), Err(libc::EBADF));
-    let list = ReadIn { fh, size: 100, ..Default::default() };
+    let list = ReadIn {
+        fh,
+        size: 100,
+        ..Default::default()
+    };
     let listed = guest.call(Opcode::Readdirplus, node, &[list.as_slice()], 100);
     assert_eq!(listed, Err(libc::ENOTDIR));
 
     // More references than there are, and the root's.
     for node in [node, ROOT_ID] {
-        forget(&mut guest, Opcode::Forget, node, ForgetIn { nlookup: u64::MAX }.as_slice());
+        forget(
+            &mut guest,
+            Opcode::Forget,
+            node,
+            ForgetIn { nlookup: u64::MAX }.as_slice(),
+        );
     }
     assert_eq!(guest.open(node, 0).unwrap_err(), libc::ESTALE);
     assert_eq!(guest.read(node, fh, 0, 4).unwrap(), b"file");
-    let many = BatchForgetIn { count: u32::MAX, dummy: 0 };
+    let many = BatchForgetIn {
+        count: u32::MAX,
+        dummy: 0,
+    };
     forget(&mut guest, Opcode::BatchForget, 0, many.as_slice());
     assert_unharmed(outside.path(), &mut guest);
 }
@@ -142,10 +189,16 @@ fn messages_that_lie_about_their_length_are_answered() {
     for op in 0..=60 {
         for claimed in [0, 39, 40, 41, 80, 5000, 2 << 20, u32::MAX] {
             for body in [0, 1, 8, 64, 4096] {
-                let message =
-                    [&header(op, claimed, 7, ROOT_ID, ROOT)[..], &vec![0xff; body]].concat();
+                let message = [
+                    &header(op, claimed, 7, ROOT_ID, ROOT)[..],
+                    &vec![0xff; body],
+                ]
+                .concat();
                 let answer = guest.driver.exchange(&Chain::plain(&message, 4096));
-                assert!(answer.is_empty() || answer.len() >= 16, "{op} {claimed} {body}");
+                assert!(
+                    answer.is_empty() || answer.len() >= 16,
+                    "{op} {claimed} {body}"
+                );
             }
         }
         // INIT and DESTROY, as far as they were understood, made the guest forget the file.
@@ -196,8 +249,14 @@ fn chains_may_be_of_any_shape() {
     guest.driver.put(TABLE, (TABLE, 32, INDIRECT, 0));
     for descriptors in shapes {
         let shape = format!("{descriptors:?}");
-        let answer = guest.driver.exchange(&Chain { request: lookup.clone(), descriptors });
-        assert!(answer.len() == 16 || answer.len() == 144 || answer.is_empty(), "{shape}");
+        let answer = guest.driver.exchange(&Chain {
+            request: lookup.clone(),
+            descriptors,
+        });
+        assert!(
+            answer.len() == 16 || answer.len() == 144 || answer.is_empty(),
+            "{shape}"
+        );
     }
     // In pieces, some of them empty: as good as in one.
     let descriptors = vec![
@@ -208,8 +267,14 @@ fn chains_may_be_of_any_shape() {
         (ANSWER, 1, WRITE | NEXT, 5),
         (ANSWER + 1, 200, WRITE, 0),
     ];
-    let answer = guest.driver.exchange(&Chain { request: lookup, descriptors });
-    assert_eq!((answer.len(), &answer[..4]), (144, &144u32.to_le_bytes()[..]));
+    let answer = guest.driver.exchange(&Chain {
+        request: lookup,
+        descriptors,
+    });
+    assert_eq!(
+        (answer.len(), &answer[..4]),
+        (144, &144u32.to_le_bytes()[..])
+    );
     assert_unharmed(outside.path(), &mut guest);
 }
 
@@ -217,7 +282,11 @@ fn chains_may_be_of_any_shape() {
 fn a_chain_that_does_not_exist_stops_its_queue_until_a_reset() {
     let (outside, mut guest) = cage();
     let available = at(QUEUE, 1).0;
-    let used: u16 = guest.driver.memory.read_obj(GuestAddress(at(QUEUE, 2).0 + 2)).unwrap();
+    let used: u16 = guest
+        .driver
+        .memory
+        .read_obj(GuestAddress(at(QUEUE, 2).0 + 2))
+        .unwrap();
     let slot = GuestAddress(available + 4 + u64::from(used % 64) * 2);
     guest.driver.memory.write_obj(9999u16, slot).unwrap();
     guest.driver.advance(QUEUE, 1);
@@ -236,7 +305,11 @@ fn a_ring_that_jumps_stops_only_its_queue_until_a_reset() {
     assert!(!guest.driver.is_interrupted());
     // The other request queue goes on.
     let lookup = [&header(1, 45, 7, ROOT_ID, ROOT)[..], b"file\0"].concat();
-    guest.driver.memory.write_slice(&lookup, GuestAddress(REQUEST)).unwrap();
+    guest
+        .driver
+        .memory
+        .write_slice(&lookup, GuestAddress(REQUEST))
+        .unwrap();
     guest.driver.put(at(2, 0).0, (REQUEST, 45, NEXT, 1));
     guest.driver.put(at(2, 0).0 + 16, (ANSWER, 4096, WRITE, 0));
     assert_eq!(guest.driver.submit(2, 0), 144);
@@ -262,7 +335,11 @@ fn a_reset_takes_everything_back() {
         guest.open(node, libc::O_RDONLY).unwrap();
     }
     // Other tests run beside this one, so only a leak in every round shows.
-    assert!(open() < before + 15, "{before} descriptors became {}", open());
+    assert!(
+        open() < before + 15,
+        "{before} descriptors became {}",
+        open()
+    );
     guest.driver.fs.reset();
     guest.driver.activate(3);
     guest.mount();

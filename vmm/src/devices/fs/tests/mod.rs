@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use std::path::Path;
 
 use fuse_backend_rs::abi::fuse_abi::{
-    CreateIn, EntryOut, GetxattrIn, InitIn, InitOut, OpenIn, OpenOut, Opcode, ReadIn, ReleaseIn,
+    CreateIn, EntryOut, GetxattrIn, InitIn, InitOut, Opcode, OpenIn, OpenOut, ReadIn, ReleaseIn,
     SetxattrIn, WriteIn,
 };
 use fuse_backend_rs::api::filesystem::{FsOptions, ROOT_ID};
@@ -38,15 +38,23 @@ impl Guest {
     /// A guest that has mounted `directory`.
     fn new(directory: &Path) -> Self {
         let config = FsConfig::new("test", directory, 2);
-        let mut guest =
-            Self { driver: Driver::new(Fs::new(&config).unwrap(), 3), by: ROOT, unique: 0 };
+        let mut guest = Self {
+            driver: Driver::new(Fs::new(&config).unwrap(), 3),
+            by: ROOT,
+            unique: 0,
+        };
         guest.mount();
         guest
     }
 
     fn mount(&mut self) -> FsOptions {
         let flags = u32::try_from(FsOptions::all().bits() & 0x3fff_ffff).unwrap();
-        let init = InitIn { major: 7, minor: 40, max_readahead: 1 << 20, flags };
+        let init = InitIn {
+            major: 7,
+            minor: 40,
+            max_readahead: 1 << 20,
+            flags,
+        };
         let out: InitOut = self.ask(Opcode::Init, 0, &[init.as_slice()]).unwrap();
         assert_eq!((out.major, out.max_write, out.max_pages), (7, 1 << 20, 256));
         FsOptions::from_bits_truncate(out.flags.into())
@@ -57,7 +65,11 @@ impl Guest {
         let body = body.concat();
         self.unique += 1;
         let length = u32::try_from(40 + body.len()).unwrap();
-        let message = [&header(op as u32, length, self.unique, node, self.by)[..], &body].concat();
+        let message = [
+            &header(op as u32, length, self.unique, node, self.by)[..],
+            &body,
+        ]
+        .concat();
         let answer = self.driver.exchange(&Chain::plain(&message, 16 + room));
         assert!(answer.len() >= 16, "{op:?} was not answered");
         let field = |at: usize| u32::from_le_bytes(answer[at..at + 4].try_into().unwrap());
@@ -78,7 +90,8 @@ impl Guest {
 
     /// Sends a request whose answer is nothing but success.
     fn tell(&mut self, op: Opcode, node: u64, body: &[&[u8]]) -> Answer<()> {
-        self.call(op, node, body, 0).map(|answer| assert!(answer.is_empty()))
+        self.call(op, node, body, 0)
+            .map(|answer| assert!(answer.is_empty()))
     }
 
     fn lookup(&mut self, parent: u64, name: &CStr) -> Answer<EntryOut> {
@@ -87,12 +100,19 @@ impl Guest {
 
     /// The node of a path beneath the root.
     fn walk(&mut self, path: &[&CStr]) -> u64 {
-        path.iter().fold(ROOT_ID, |node, name| self.lookup(node, name).unwrap().nodeid)
+        path.iter().fold(ROOT_ID, |node, name| {
+            self.lookup(node, name).unwrap().nodeid
+        })
     }
 
     fn create(&mut self, parent: u64, name: &CStr, mode: u32, umask: u32) -> Answer<(u64, u64)> {
         let flags = (libc::O_RDWR | libc::O_CREAT | libc::O_EXCL).cast_unsigned();
-        let body = CreateIn { flags, mode, umask, fuse_flags: 0 };
+        let body = CreateIn {
+            flags,
+            mode,
+            umask,
+            fuse_flags: 0,
+        };
         let parts = [body.as_slice(), name.to_bytes_with_nul()];
         let answer = self.call(Opcode::Create, parent, &parts, 144)?;
         let entry = *EntryOut::from_slice(&answer[..128]).unwrap();
@@ -101,16 +121,32 @@ impl Guest {
     }
 
     fn open(&mut self, node: u64, flags: i32) -> Answer<OpenOut> {
-        let body = OpenIn { flags: flags.cast_unsigned(), fuse_flags: 0 };
+        let body = OpenIn {
+            flags: flags.cast_unsigned(),
+            fuse_flags: 0,
+        };
         self.ask(Opcode::Open, node, &[body.as_slice()])
     }
 
     fn release(&mut self, op: Opcode, node: u64, fh: u64) -> Answer<()> {
-        self.tell(op, node, &[ReleaseIn { fh, ..Default::default() }.as_slice()])
+        self.tell(
+            op,
+            node,
+            &[ReleaseIn {
+                fh,
+                ..Default::default()
+            }
+            .as_slice()],
+        )
     }
 
     fn read(&mut self, node: u64, fh: u64, offset: u64, size: u32) -> Answer<Vec<u8>> {
-        let body = ReadIn { fh, offset, size, ..Default::default() };
+        let body = ReadIn {
+            fh,
+            offset,
+            size,
+            ..Default::default()
+        };
         self.call(Opcode::Read, node, &[body.as_slice()], size)
     }
 
@@ -124,13 +160,23 @@ impl Guest {
     ) -> Answer<u32> {
         let size = u32::try_from(data.len()).unwrap();
         let flags = flags.cast_unsigned();
-        let body = WriteIn { fh, offset, size, fuse_flags, flags, ..Default::default() };
+        let body = WriteIn {
+            fh,
+            offset,
+            size,
+            fuse_flags,
+            flags,
+            ..Default::default()
+        };
         let answer = self.call(Opcode::Write, node, &[body.as_slice(), data], 8)?;
         Ok(u32::from_le_bytes(answer[..4].try_into().unwrap()))
     }
 
     fn set_attribute(&mut self, node: u64, name: &CStr, value: &[u8]) -> Answer<()> {
-        let body = SetxattrIn { size: u32::try_from(value.len()).unwrap(), flags: 0 };
+        let body = SetxattrIn {
+            size: u32::try_from(value.len()).unwrap(),
+            flags: 0,
+        };
         let parts = [body.as_slice(), name.to_bytes_with_nul(), value];
         self.tell(Opcode::Setxattr, node, &parts)
     }

@@ -27,7 +27,11 @@ fn in_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
     let thread = std::thread::spawn(|| {
         // SAFETY: only this new thread is affected, and it uses no path of another's.
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-        mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE).unwrap();
+        mount_change(
+            "/",
+            MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+        )
+        .unwrap();
         test();
     });
     thread.join().unwrap();
@@ -75,10 +79,23 @@ fn mounts_are_announced() {
         assert_eq!(guest.read(file, open.fh, 0, 8).unwrap(), b"contents");
 
         let tmpfs = guest.walk(&[c"tmpfs"]);
-        let mut blocks = |node| guest.ask::<Kstatfs>(Opcode::Statfs, node, &[]).unwrap().blocks;
+        let mut blocks = |node| {
+            guest
+                .ask::<Kstatfs>(Opcode::Statfs, node, &[])
+                .unwrap()
+                .blocks
+        };
         assert_ne!(blocks(tmpfs), blocks(ROOT_ID));
-        let body = Rename2In { newdir: tmpfs, flags: 0, padding: 0 };
-        let renamed = guest.tell(Opcode::Rename2, ROOT_ID, &[body.as_slice(), b"same\0moved\0"]);
+        let body = Rename2In {
+            newdir: tmpfs,
+            flags: 0,
+            padding: 0,
+        };
+        let renamed = guest.tell(
+            Opcode::Rename2,
+            ROOT_ID,
+            &[body.as_slice(), b"same\0moved\0"],
+        );
         assert_eq!(renamed, Err(libc::EXDEV));
     });
 }
@@ -91,8 +108,14 @@ fn listings_announce_mounts_too() {
         mount_tmpfs(&directory.path().join("mnt"));
         let mut guest = Guest::new(directory.path());
         let open: OpenOut = guest.ask(Opcode::Opendir, ROOT_ID, &[&[0; 8]]).unwrap();
-        let body = ReadIn { fh: open.fh, size: 4096, ..Default::default() };
-        let page = guest.call(Opcode::Readdirplus, ROOT_ID, &[body.as_slice()], 4096).unwrap();
+        let body = ReadIn {
+            fh: open.fh,
+            size: 4096,
+            ..Default::default()
+        };
+        let page = guest
+            .call(Opcode::Readdirplus, ROOT_ID, &[body.as_slice()], 4096)
+            .unwrap();
         let known: Vec<EntryOut> = page
             .chunks_exact(128 + 32)
             .map(|chunk| *EntryOut::from_slice(&chunk[..128]).unwrap())
@@ -117,9 +140,15 @@ fn a_read_only_mount_is_the_hosts_to_keep() {
         let file = guest.walk(&[c"volume", c"file"]);
         assert_eq!(guest.create(parent, c"new", 0o600, 0), Err(libc::EROFS));
         assert_eq!(guest.open(file, libc::O_RDWR).unwrap_err(), libc::EROFS);
-        assert_eq!(guest.tell(Opcode::Unlink, parent, &[b"file\0"]), Err(libc::EROFS));
+        assert_eq!(
+            guest.tell(Opcode::Unlink, parent, &[b"file\0"]),
+            Err(libc::EROFS)
+        );
         assert_eq!(guest.set_attribute(file, c"user.a", b"b"), Err(libc::EROFS));
-        let chmod = SetattrIn { valid: SetattrValid::MODE.bits(), ..Default::default() };
+        let chmod = SetattrIn {
+            valid: SetattrValid::MODE.bits(),
+            ..Default::default()
+        };
         let chmod = guest.call(Opcode::Setattr, file, &[chmod.as_slice()], 104);
         assert_eq!(chmod.unwrap_err(), libc::EROFS);
     });
@@ -145,10 +174,20 @@ fn nothing_needs_proc_once_the_device_is_made() {
         let fh = guest.open(node, libc::O_RDWR).unwrap().fh;
         assert_eq!(guest.read(node, fh, 0, 100).unwrap(), b"contents");
         let valid = (SetattrValid::MODE | SetattrValid::MTIME | SetattrValid::SIZE).bits();
-        let body = SetattrIn { valid, mode: 0o100_600, mtime: 7, size: 1, ..Default::default() };
-        guest.call(Opcode::Setattr, node, &[body.as_slice()], 104).unwrap();
+        let body = SetattrIn {
+            valid,
+            mode: 0o100_600,
+            mtime: 7,
+            size: 1,
+            ..Default::default()
+        };
+        guest
+            .call(Opcode::Setattr, node, &[body.as_slice()], 104)
+            .unwrap();
         let link = [LinkIn { oldnodeid: node }.as_slice(), b"link\0"].concat();
-        guest.ask::<EntryOut>(Opcode::Link, ROOT_ID, &[&link]).unwrap();
+        guest
+            .ask::<EntryOut>(Opcode::Link, ROOT_ID, &[&link])
+            .unwrap();
         guest.create(ROOT_ID, c"new", 0o600, 0).unwrap();
         match guest.set_attribute(node, c"user.a", b"b") {
             Err(libc::EOPNOTSUPP) => eprintln!("left out: no user attributes here"),

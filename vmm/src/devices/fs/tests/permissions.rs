@@ -27,9 +27,16 @@ fn new_files_belong_to_whoever_makes_them() {
     let staff = guest.walk(&[c"staff"]);
     guest.by = (1000, 1001);
     guest.create(staff, c"file", 0o666, 0o027).unwrap();
-    let mkdir = MkdirIn { mode: 0o777, umask: 0o022 };
-    guest.ask::<EntryOut>(Opcode::Mkdir, staff, &[mkdir.as_slice(), b"dir\0"]).unwrap();
-    guest.ask::<EntryOut>(Opcode::Symlink, ROOT_ID, &[b"link\0target\0"]).unwrap();
+    let mkdir = MkdirIn {
+        mode: 0o777,
+        umask: 0o022,
+    };
+    guest
+        .ask::<EntryOut>(Opcode::Mkdir, staff, &[mkdir.as_slice(), b"dir\0"])
+        .unwrap();
+    guest
+        .ask::<EntryOut>(Opcode::Symlink, ROOT_ID, &[b"link\0target\0"])
+        .unwrap();
     guest.by = ROOT;
     guest.create(ROOT_ID, c"roots", 0o644, 0).unwrap();
 
@@ -72,12 +79,20 @@ fn writing_takes_set_id_bits_where_it_should() {
         guest.write((node, fh), 0, b"x", (0, 0)).unwrap();
         assert_eq!(mode(), 0o6755);
     }
-    guest.write((node, fh), 0, b"x", (WRITE_KILL_PRIV, 0)).unwrap();
+    guest
+        .write((node, fh), 0, b"x", (WRITE_KILL_PRIV, 0))
+        .unwrap();
     assert_eq!(mode(), 0o755);
     set();
     let valid = (SetattrValid::SIZE | SetattrValid::KILL_SUIDGID).bits();
-    let body = SetattrIn { valid, size: 1, ..Default::default() };
-    guest.call(Opcode::Setattr, node, &[body.as_slice()], 104).unwrap();
+    let body = SetattrIn {
+        valid,
+        size: 1,
+        ..Default::default()
+    };
+    guest
+        .call(Opcode::Setattr, node, &[body.as_slice()], 104)
+        .unwrap();
     assert_eq!(mode(), 0o755);
 }
 
@@ -96,8 +111,14 @@ fn extended_attributes_are_those_of_the_host() {
     assert_eq!(guest.attribute(node, c"user.colour", 0).unwrap()[0], 4);
     assert_eq!(guest.attribute(node, c"user.colour", 2), Err(libc::ERANGE));
     assert_eq!(guest.attribute(node, c"user.none", 100), Err(libc::ENODATA));
-    assert_eq!(guest.set_attribute(node, c"trusted.x", b""), Err(libc::EOPNOTSUPP));
-    assert_eq!(guest.attribute(node, c"security.selinux", 9), Err(libc::EOPNOTSUPP));
+    assert_eq!(
+        guest.set_attribute(node, c"trusted.x", b""),
+        Err(libc::EOPNOTSUPP)
+    );
+    assert_eq!(
+        guest.attribute(node, c"security.selinux", 9),
+        Err(libc::EOPNOTSUPP)
+    );
     if is_root("that the host's own attributes are hidden") {
         rustix::fs::setxattr(
             host.join("f"),
@@ -114,7 +135,10 @@ fn extended_attributes_are_those_of_the_host() {
     assert_eq!(list(100).unwrap(), b"user.colour\0");
     assert_eq!(list(0).unwrap()[0], 12);
     assert_eq!(list(5), Err(libc::ERANGE));
-    assert_eq!(guest.tell(Opcode::Removexattr, node, &[b"user.colour\0"]), Ok(()));
+    assert_eq!(
+        guest.tell(Opcode::Removexattr, node, &[b"user.colour\0"]),
+        Ok(())
+    );
     let left = rustix::fs::getxattr(host.join("f"), c"user.colour", &mut [0u8; 9]);
     assert_eq!(left.unwrap_err(), rustix::io::Errno::NODATA);
 }

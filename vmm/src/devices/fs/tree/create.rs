@@ -31,21 +31,20 @@ impl Tree {
             openat(&*parent, name, how, permissions(request.mode)).map(File::from)
         });
         let exclusive = request.flags & OFlags::EXCL.bits() != 0;
-        match made {
-            Ok(file) => {
-                let (inode, entry) = self.adopt(&parent, &file)?;
-                Ok((entry, self.handles.insert(inode.node, file.into())))
-            }
+        let (entry, file) = match made {
+            Ok(file) => (self.adopt(&parent, &file)?, Ok(file)),
             Err(Errno::EXIST) if !exclusive => {
                 let entry = self.look_up_in(&parent, name)?;
-                let opened = self.open_found(context, entry.inode, flags);
-                if opened.is_err() {
-                    self.inodes.forget([(entry.inode, 1)]);
-                }
-                Ok((entry, self.handles.insert(entry.inode, opened?.into())))
+                (entry, self.open_found(context, entry.inode, flags))
             }
-            Err(error) => Err(error),
+            Err(error) => return Err(error),
+        };
+        let handle = file.and_then(|file| self.handles.insert(entry.inode, file));
+        if handle.is_err() {
+            // The guest does not get the entry, so it cannot give its reference back.
+            self.inodes.forget([(entry.inode, 1)]);
         }
+        Ok((entry, handle?))
     }
 
     /// Opens a file that came to be while the guest asked to create it. The guest has not checked

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use rustix::io::{Errno, Result};
+
+use super::budget::{Budget, Permit};
 
 /// An open file or directory.
 #[derive(Debug)]
@@ -14,6 +15,7 @@ pub(super) struct Handle {
     node: u64,
     pub(super) file: File,
     position: Mutex<()>,
+    _permit: Permit,
 }
 
 impl Handle {
@@ -24,23 +26,34 @@ impl Handle {
 }
 
 /// Every handle that the guest holds. Numbers are not used twice.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Handles {
     open: RwLock<HashMap<u64, Arc<Handle>>>,
     last: AtomicU64,
+    budget: Budget,
 }
 
 impl Handles {
-    pub(super) fn insert(&self, node: u64, file: OwnedFd) -> u64 {
+    pub(super) fn new(budget: Budget) -> Self {
+        Self {
+            open: RwLock::default(),
+            last: AtomicU64::new(0),
+            budget,
+        }
+    }
+
+    pub(super) fn insert(&self, node: u64, file: File) -> Result<u64> {
+        let permit = self.budget.take()?;
         let number = self.last.fetch_add(1, Ordering::Relaxed) + 1;
         let handle = Handle {
             node,
-            file: file.into(),
+            file,
             position: Mutex::new(()),
+            _permit: permit,
         };
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         open.insert(number, Arc::new(handle));
-        number
+        Ok(number)
     }
 
     /// The handle, if it was opened on this node.

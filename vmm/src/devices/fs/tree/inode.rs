@@ -13,6 +13,7 @@ use fuse_backend_rs::api::filesystem::ROOT_ID;
 use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 
+use super::budget::{Budget, Permit};
 use super::status::{Status, Version};
 
 /// What tells files apart. The mount is part of it: a file that is bound twice is two files for
@@ -32,18 +33,20 @@ pub(super) struct Inode {
     pub(super) id: InodeId,
     pub(super) file_type: FileType,
     path: OwnedFd,
+    _permit: Option<Permit>,
     lookups: AtomicU64,
     /// The version that the guest's page cache was filled from, as of the last OPEN.
     cached: Mutex<Option<Version>>,
 }
 
 impl Inode {
-    fn new(node: u64, path: OwnedFd, status: &Status) -> Arc<Self> {
+    fn new(node: u64, path: OwnedFd, status: &Status, permit: Option<Permit>) -> Arc<Self> {
         Arc::new(Self {
             node,
             id: status.id(),
             file_type: status.file_type(),
             path,
+            _permit: permit,
             lookups: AtomicU64::new(1),
             cached: Mutex::new(None),
         })
@@ -68,6 +71,7 @@ impl AsFd for Inode {
 pub(super) struct Inodes {
     maps: RwLock<Maps>,
     next: AtomicU64,
+    budget: Budget,
 }
 
 #[derive(Debug)]
@@ -79,8 +83,8 @@ struct Maps {
 
 impl Inodes {
     /// Only the root, which is never forgotten.
-    pub(super) fn new(root: OwnedFd, status: &Status) -> Self {
-        let root = Inode::new(ROOT_ID, root, status);
+    pub(super) fn new(root: OwnedFd, status: &Status, budget: Budget) -> Self {
+        let root = Inode::new(ROOT_ID, root, status, None);
         let maps = Maps {
             root,
             by_node: HashMap::new(),
@@ -89,6 +93,7 @@ impl Inodes {
         let inodes = Self {
             maps: RwLock::new(maps),
             next: AtomicU64::new(ROOT_ID + 1),
+            budget,
         };
         inodes.clear();
         inodes
@@ -115,16 +120,18 @@ impl Inodes {
     }
 
     /// The inode of the file that `path` is open on, with one more reference of the guest's.
-    pub(super) fn insert(&self, path: OwnedFd, status: &Status) -> Arc<Inode> {
+    pub(super) fn insert(&self, path: OwnedFd, status: &Status) -> Result<Arc<Inode>> {
         let mut maps = self.write();
         if let Some(inode) = maps.by_id.get(&status.id()) {
             inode.lookups.fetch_add(1, Ordering::Relaxed);
-            return inode.clone();
+            return Ok(inode.clone());
         }
-        let inode = Inode::new(self.next.fetch_add(1, Ordering::Relaxed), path, status);
+        let permit = Some(self.budget.take()?);
+        let node = self.next.fetch_add(1, Ordering::Relaxed);
+        let inode = Inode::new(node, path, status, permit);
         maps.by_node.insert(inode.node, inode.clone());
         maps.by_id.insert(inode.id, inode.clone());
-        inode
+        Ok(inode)
     }
 
     /// Takes back references of the guest's, for pairs of node and count.

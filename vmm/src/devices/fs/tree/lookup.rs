@@ -2,7 +2,6 @@
 
 use std::ffi::CStr;
 use std::os::fd::AsFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use fuse_backend_rs::abi::fuse_abi::ATTR_SUBMOUNT;
@@ -36,17 +35,16 @@ impl Tree {
             ResolveFlags::BENEATH | ResolveFlags::NO_MAGICLINKS,
         )?;
         let status = Status::of(&path)?;
-        let inode = self.inodes.insert(path, &status);
+        let inode = self.inodes.insert(path, &status)?;
         Ok(self.entry(parent, &inode, &status))
     }
 
     /// The inode of an open file in `parent`, with one more reference of the guest's.
-    pub(super) fn adopt(&self, parent: &Inode, file: impl AsFd) -> Result<(Arc<Inode>, Entry)> {
+    pub(super) fn adopt(&self, parent: &Inode, file: impl AsFd) -> Result<Entry> {
         let path = self.reopen(file, OFlags::PATH)?;
         let status = Status::of(&path)?;
-        let inode = self.inodes.insert(path.into(), &status);
-        let entry = self.entry(parent, &inode, &status);
-        Ok((inode, entry))
+        let inode = self.inodes.insert(path.into(), &status)?;
+        Ok(self.entry(parent, &inode, &status))
     }
 
     fn entry(&self, parent: &Inode, inode: &Inode, status: &Status) -> Entry {

@@ -16,6 +16,7 @@
 //! `..` up; it cannot tell two mounts of one file system apart; it checks modes as the user
 //! without supplementary groups; it keeps an entry for every inode that ever was.
 
+mod budget;
 mod create;
 mod data;
 mod directory;
@@ -41,6 +42,7 @@ use rustix::fs::{CWD, Mode, OFlags, PROC_SUPER_MAGIC, fstatfs, openat};
 use rustix::io::{Errno, Result};
 use rustix::path::DecInt;
 
+use self::budget::Budget;
 use self::handle::Handles;
 use self::inode::Inodes;
 use self::status::Status;
@@ -60,7 +62,8 @@ pub(super) struct Tree {
 }
 
 impl Tree {
-    /// Opens the directory. `/proc` must be there, and may go away afterwards.
+    /// Opens the directory. `/proc` must be there, and may go away afterwards. The limit on open
+    /// files is looked at now.
     pub(super) fn new(directory: &Path, timeout: Duration) -> std::result::Result<Self, FsError> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptors =
@@ -74,9 +77,10 @@ impl Tree {
         };
         let root = openat(CWD, directory, flags, Mode::empty()).map_err(open)?;
         let status = Status::of(&root).map_err(open)?;
+        let budget = Budget::of_process();
         Ok(Self {
-            inodes: Inodes::new(root, &status),
-            handles: Handles::default(),
+            inodes: Inodes::new(root, &status, budget.clone()),
+            handles: Handles::new(budget),
             descriptors,
             timeout,
             submounts: AtomicBool::new(false),

@@ -45,7 +45,7 @@ impl Tree {
         } else {
             OpenOptions::empty()
         };
-        Ok((self.handles.insert(node, file.into()), options))
+        Ok((self.handles.insert(node, file)?, options))
     }
 
     pub(super) fn open_directory(&self, node: u64) -> Result<u64> {
@@ -54,7 +54,7 @@ impl Tree {
             return Err(Errno::NOTDIR);
         }
         let directory = self.reopen(&*inode, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        Ok(self.handles.insert(node, directory.into()))
+        self.handles.insert(node, directory)
     }
 
     /// The inode of a regular file; nothing else is opened on the host.
