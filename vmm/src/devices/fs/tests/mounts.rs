@@ -19,22 +19,25 @@ use vm_memory::ByteValued;
 
 use super::{Guest, is_root};
 
-/// Runs a test on a thread with a mount namespace of its own.
-fn in_namespace(name: &str, test: impl FnOnce() + Send + 'static) {
+/// Runs a test on a thread with a mount namespace of its own, on a directory that is there until
+/// the namespace is gone.
+fn in_namespace(name: &str, test: impl FnOnce(&Path) + Send) {
     if !is_root(name) {
         return;
     }
-    let thread = std::thread::spawn(|| {
-        // SAFETY: only this new thread is affected, and it uses no path of another's.
-        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
-        mount_change(
-            "/",
-            MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
-        )
-        .unwrap();
-        test();
+    let directory = tempdir().unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            // SAFETY: only this new thread is affected, and it uses no path of another's.
+            unsafe { rustix::thread::unshare_unsafe(UnshareFlags::NEWNS) }.unwrap();
+            mount_change(
+                "/",
+                MountPropagationFlags::REC | MountPropagationFlags::PRIVATE,
+            )
+            .unwrap();
+            test(directory.path());
+        });
     });
-    thread.join().unwrap();
 }
 
 fn mount_tmpfs(target: &Path) {
@@ -47,9 +50,8 @@ fn is_submount(entry: &EntryOut) -> bool {
 
 #[test]
 fn mounts_are_announced() {
-    in_namespace("mounts_are_announced", || {
-        let (directory, elsewhere) = (tempdir().unwrap(), tempdir().unwrap());
-        let host = directory.path();
+    in_namespace("mounts_are_announced", |host| {
+        let elsewhere = tempdir().unwrap();
         for name in ["tmpfs", "bind", "plain"] {
             fs::create_dir(host.join(name)).unwrap();
         }
@@ -102,11 +104,10 @@ fn mounts_are_announced() {
 
 #[test]
 fn listings_announce_mounts_too() {
-    in_namespace("listings_announce_mounts_too", || {
-        let directory = tempdir().unwrap();
-        fs::create_dir(directory.path().join("mnt")).unwrap();
-        mount_tmpfs(&directory.path().join("mnt"));
-        let mut guest = Guest::new(directory.path());
+    in_namespace("listings_announce_mounts_too", |host| {
+        fs::create_dir(host.join("mnt")).unwrap();
+        mount_tmpfs(&host.join("mnt"));
+        let mut guest = Guest::new(host);
         let open: OpenOut = guest.ask(Opcode::Opendir, ROOT_ID, &[&[0; 8]]).unwrap();
         let body = ReadIn {
             fh: open.fh,
@@ -128,14 +129,13 @@ fn listings_announce_mounts_too() {
 
 #[test]
 fn a_read_only_mount_is_the_hosts_to_keep() {
-    in_namespace("a_read_only_mount_is_the_hosts_to_keep", || {
-        let directory = tempdir().unwrap();
-        let volume = directory.path().join("volume");
+    in_namespace("a_read_only_mount_is_the_hosts_to_keep", |host| {
+        let volume = host.join("volume");
         fs::create_dir(&volume).unwrap();
         fs::write(volume.join("file"), "").unwrap();
         mount_bind(&volume, &volume).unwrap();
         mount_remount(&volume, MountFlags::BIND | MountFlags::RDONLY, c"").unwrap();
-        let mut guest = Guest::new(directory.path());
+        let mut guest = Guest::new(host);
         let parent = guest.walk(&[c"volume"]);
         let file = guest.walk(&[c"volume", c"file"]);
         assert_eq!(guest.create(parent, c"new", 0o600, 0), Err(libc::EROFS));
@@ -156,9 +156,7 @@ fn a_read_only_mount_is_the_hosts_to_keep() {
 
 #[test]
 fn nothing_needs_proc_once_the_device_is_made() {
-    in_namespace("nothing_needs_proc_once_the_device_is_made", || {
-        let directory = tempdir().unwrap();
-        let host = directory.path();
+    in_namespace("nothing_needs_proc_once_the_device_is_made", |host| {
         fs::write(host.join("file"), "contents").unwrap();
         fs::write(host.join("victim"), "").unwrap();
         let mut guest = Guest::new(host);
