@@ -1,0 +1,116 @@
+//! What gets installed, built from the checkout inside the tree: the binaries, the guest's kernel
+//! and its initramfs.
+
+mod binaries;
+mod initramfs;
+mod kernel;
+mod layout;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+pub(crate) use binaries::cargo;
+pub(crate) use layout::{Layout, Prefix};
+
+use crate::{
+    cache::{Cache, CacheError},
+    host::{HostError, Sources},
+    process::ProcessError,
+    progress,
+    tree::{Namespace, Tree},
+};
+
+/// Why the build failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BuildError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The crates' sources could not be fetched.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// A program failed.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// A file of the result could not be read or written.
+    #[error("{action} {path}")]
+    File {
+        action: &'static str,
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// The agent does not fit the archive's format.
+    #[error("the agent of {size} bytes is too large for a cpio archive")]
+    TooLarge { size: usize },
+}
+
+/// Everything that is built, by path on the host.
+#[derive(Clone, Debug)]
+pub(crate) struct Products {
+    /// The runtime.
+    pub(crate) runtime: PathBuf,
+    /// The integration tests and benchmarks.
+    pub(crate) tests: PathBuf,
+    /// The guest's kernel.
+    pub(crate) kernel: PathBuf,
+    /// The guest's initramfs.
+    pub(crate) initramfs: PathBuf,
+}
+
+/// Where things are built from and to.
+#[derive(Debug)]
+pub(crate) struct Builder<'a> {
+    /// The cache.
+    pub(crate) cache: &'a Cache,
+    /// The checkout and the toolchain.
+    pub(crate) sources: &'a Sources,
+    /// The tree.
+    pub(crate) tree: &'a Tree,
+    /// The tree, entered.
+    pub(crate) namespace: &'a Namespace,
+}
+
+impl Builder<'_> {
+    /// Brings everything up to date.
+    pub(crate) fn build(&self) -> Result<Products, BuildError> {
+        let kernel = kernel::build(self)?;
+        self.sources.fetch(self.cache)?;
+        binaries::build(self)?;
+        let products = self.products(kernel);
+        initramfs::write(&binaries::agent(self), &products.initramfs)?;
+        progress::step("initramfs", "written");
+        Ok(products)
+    }
+
+    /// Where an earlier build left everything, as far as there was one.
+    pub(crate) fn last(&self) -> Result<Products, BuildError> {
+        Ok(self.products(kernel::path(self)?))
+    }
+
+    fn products(&self, kernel: PathBuf) -> Products {
+        let release = self.target().join("release");
+        Products {
+            runtime: release.join("krun-gpu"),
+            tests: release.join("krun-gpu-tests"),
+            kernel,
+            initramfs: self.target().join("initramfs.cpio"),
+        }
+    }
+
+    /// Cargo's target folder, the same path on the host and in the tree.
+    fn target(&self) -> PathBuf {
+        let name = format!("target-{}", self.tree.name());
+        self.cache.directory().join(name)
+    }
+}
+
+fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> BuildError {
+    move |source| BuildError::File {
+        action,
+        path: path.to_owned(),
+        source,
+    }
+}

@@ -1,0 +1,59 @@
+//! `cargo xtask vm`: a command in the test VM, with the current build installed.
+
+use std::{ffi::OsString, path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{CommandError, Workshop};
+use crate::{
+    progress,
+    vm::{Clock, VmOptions},
+};
+
+/// Run a command as root in the test VM, with the current build of krun-gpu installed and
+/// registered with Podman.
+#[derive(Args, Debug)]
+pub(super) struct Vm {
+    /// A folder of this machine to show in the VM at its own name, readable and writable.
+    #[arg(long = "share", value_name = "DIR")]
+    shares: Vec<PathBuf>,
+    /// The VM's memory in MiB.
+    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    memory: u32,
+    /// The VM's processors.
+    #[arg(long, value_name = "N", default_value_t = 2)]
+    cpus: u8,
+    /// Run the VM's clock by instructions executed, so that measurements repeat.
+    #[arg(long)]
+    icount: bool,
+    /// Install what earlier builds left, be it nothing, instead of building.
+    #[arg(long)]
+    no_build: bool,
+    /// The command.
+    #[arg(last = true, required = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+impl Vm {
+    pub(super) fn run(self) -> Result<ExitCode, CommandError> {
+        let workshop = Workshop::open()?;
+        let stage = if self.no_build {
+            workshop.stage_last()?
+        } else {
+            workshop.stage(&workshop.builder().build()?)?
+        };
+        progress::step("test VM", "booting");
+        let options = VmOptions {
+            command: self.command,
+            shares: self.shares,
+            memory: self.memory,
+            cpus: self.cpus,
+            clock: if self.icount {
+                Clock::Instructions
+            } else {
+                Clock::Host
+            },
+        };
+        Ok(workshop.vm(&stage, options)?.into())
+    }
+}

@@ -1,0 +1,115 @@
+//! What every sub-command works with: the cache, the checkout, the tree entered, the builds.
+
+use std::path::{Path, PathBuf};
+
+use crate::{
+    build::{BuildError, Builder, Layout, Prefix, Products},
+    cache::{Cache, CacheError},
+    host::{self, HostError, Sources},
+    process::ProcessError,
+    tree::{Namespace, NamespaceError, Tree, TreeError},
+    vm::{Status, Vm, VmError, VmOptions},
+};
+
+/// Why a sub-command failed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CommandError {
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// This machine.
+    #[error(transparent)]
+    Host(#[from] HostError),
+    /// The Debian tree.
+    #[error(transparent)]
+    Tree(#[from] TreeError),
+    /// The mount namespace.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
+    /// A build.
+    #[error(transparent)]
+    Build(#[from] BuildError),
+    /// A program.
+    #[error(transparent)]
+    Process(#[from] ProcessError),
+    /// The test VM.
+    #[error(transparent)]
+    Vm(#[from] VmError),
+}
+
+/// Everything set up.
+#[derive(Debug)]
+pub(crate) struct Workshop {
+    pub(crate) cache: Cache,
+    pub(crate) sources: Sources,
+    tree: Tree,
+    namespace: Namespace,
+}
+
+impl Workshop {
+    /// Sets up what is missing. To be called before any thread is started.
+    pub(crate) fn open() -> Result<Self, CommandError> {
+        host::require_root()?;
+        let sources = Sources::find()?;
+        let cache = Cache::open()?;
+        let tree = Tree::open(&cache)?;
+        let namespace = Namespace::enter(&tree, &cache, &sources)?;
+        Ok(Self {
+            cache,
+            sources,
+            tree,
+            namespace,
+        })
+    }
+
+    /// Builds, in the tree.
+    pub(crate) fn builder(&self) -> Builder<'_> {
+        Builder {
+            cache: &self.cache,
+            sources: &self.sources,
+            tree: &self.tree,
+            namespace: &self.namespace,
+        }
+    }
+
+    /// Lays `products` out as the VM's /usr/local. The folder is a part of the namespace: it
+    /// goes when xtask does.
+    pub(crate) fn stage(&self, products: &Products) -> Result<PathBuf, CommandError> {
+        self.lay_out(products, |layout| layout)
+    }
+
+    /// The same with what earlier builds left, be it nothing.
+    pub(crate) fn stage_last(&self) -> Result<PathBuf, CommandError> {
+        self.lay_out(&self.builder().last()?, Layout::only_existing)
+    }
+
+    fn lay_out(
+        &self,
+        products: &Products,
+        select: impl FnOnce(Layout) -> Layout,
+    ) -> Result<PathBuf, CommandError> {
+        let stage = Path::new("/run/stage");
+        let prefix = self.namespace.directory(stage)?;
+        let roots = Prefix {
+            etc: prefix.join("etc"),
+            prefix,
+        };
+        let layout = Layout::new(products, &self.sources.checkout, &roots);
+        select(layout.with_tests(products, &roots)).install()?;
+        Ok(stage.to_owned())
+    }
+
+    /// Runs the test VM with `stage` installed.
+    pub(crate) fn vm(&self, stage: &Path, options: VmOptions) -> Result<Status, CommandError> {
+        let checkout = &self.sources.checkout;
+        let vm = Vm::new(
+            &self.cache,
+            &self.tree,
+            &self.namespace,
+            checkout,
+            stage,
+            options,
+        )?;
+        Ok(vm.run()?)
+    }
+}
