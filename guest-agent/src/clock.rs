@@ -1,0 +1,25 @@
+//! The guest's wall clock: set from the host's when it is off.
+//!
+//! Called by `control` at `Prepare`.
+
+use rustix::io::Errno;
+use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
+
+const SECOND: i128 = 1_000_000_000;
+
+/// Sets CLOCK_REALTIME to `realtime_ns` if it differs by more than a second. 0 is no time.
+pub(crate) fn set(realtime_ns: u64) -> Result<(), Errno> {
+    let now = clock_gettime(ClockId::Realtime);
+    let now = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec);
+    if realtime_ns == 0 || (i128::from(realtime_ns) - now).abs() <= SECOND {
+        return Ok(());
+    }
+    let part = |value| i64::try_from(value).map_err(|_| Errno::INVAL);
+    clock_settime(
+        ClockId::Realtime,
+        Timespec {
+            tv_sec: part(realtime_ns / 1_000_000_000)?,
+            tv_nsec: part(realtime_ns % 1_000_000_000)?,
+        },
+    )
+}
