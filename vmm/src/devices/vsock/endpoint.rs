@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
+use rustix::net::Shutdown;
 use vm_memory::VolatileSlice;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -111,11 +112,15 @@ pub enum EndpointError {
 struct Watched {
     stream: Stream,
     registry: Arc<Registry>,
+    /// Which half of the socket it is, if it is one of ours: the other half has a descriptor of
+    /// the same socket, so that closing this one alone says nothing to the other end.
+    half: Option<Shutdown>,
 }
 
 impl Watched {
     fn new(
         stream: Stream,
+        half: Option<Shutdown>,
         registry: &Arc<Registry>,
         token: Token,
         interest: Interest,
@@ -129,6 +134,7 @@ impl Watched {
         Ok(Self {
             stream,
             registry: Arc::clone(registry),
+            half,
         })
     }
 }
@@ -139,6 +145,11 @@ impl Drop for Watched {
             let descriptor = self.stream.as_fd().as_raw_fd();
             // It is registered, so this cannot fail.
             let _ = self.registry.deregister(&mut SourceFd(&descriptor));
+        }
+        if let Some(half) = self.half
+            && let Err(error) = rustix::net::shutdown(self.stream.as_fd(), half)
+        {
+            tracing::debug!(%error, "shut half of a vsock stream's socket down");
         }
     }
 }
@@ -152,14 +163,16 @@ pub(super) struct Input {
 }
 
 impl Input {
-    /// Watches `stream`, with `token`.
+    /// Watches `stream`, with `token`; `own` as in [`Endpoint`].
     pub(super) fn new(
         stream: Stream,
+        own: bool,
         registry: &Arc<Registry>,
         token: Token,
     ) -> Result<Self, EndpointError> {
+        let half = own.then_some(Shutdown::Read);
         Ok(Self {
-            watched: Watched::new(stream, registry, token, Interest::READABLE)?,
+            watched: Watched::new(stream, half, registry, token, Interest::READABLE)?,
             ready: true,
         })
     }
@@ -188,7 +201,6 @@ impl Input {
 #[derive(Debug)]
 pub(super) struct Output {
     watched: Watched,
-    own: bool,
     /// It may take something.
     pub(super) ready: bool,
 }
@@ -201,9 +213,9 @@ impl Output {
         registry: &Arc<Registry>,
         token: Token,
     ) -> Result<Self, EndpointError> {
+        let half = own.then_some(Shutdown::Write);
         Ok(Self {
-            watched: Watched::new(stream, registry, token, Interest::WRITABLE)?,
-            own,
+            watched: Watched::new(stream, half, registry, token, Interest::WRITABLE)?,
             ready: true,
         })
     }
@@ -211,7 +223,7 @@ impl Output {
     /// Whether nobody will ever read this again, now that epoll has seen it hang up. A shared
     /// FIFO may find another reader, so its end is only what a write says.
     pub(super) fn ends_at_hangup(&self) -> bool {
-        self.own
+        self.watched.half.is_some()
     }
 
     /// Writes as much of `source` as the output takes now and returns how much that was.
@@ -226,17 +238,5 @@ impl Output {
             }
         }
         Ok(0)
-    }
-}
-
-impl Drop for Output {
-    fn drop(&mut self) {
-        if self.own {
-            // The input has a descriptor of the same socket: closing ours alone says nothing.
-            let socket = self.watched.stream.as_fd();
-            if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Write) {
-                tracing::debug!(%error, "shut a vsock stream's socket down");
-            }
-        }
     }
 }

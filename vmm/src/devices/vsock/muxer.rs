@@ -242,7 +242,8 @@ impl Muxer {
             connection.output = Some(output);
         }
         if let Some(stream) = endpoint.input {
-            connection.input = Some(Input::new(stream, &self.registry, input_token(id))?);
+            let input = Input::new(stream, endpoint.own, &self.registry, input_token(id))?;
+            connection.input = Some(input);
         }
         connection.stage = Stage::Joined(token);
         self.unjoined.remove(&id);

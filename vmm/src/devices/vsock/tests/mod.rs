@@ -5,4 +5,5 @@ mod driver;
 mod guest;
 mod hostile;
 mod streams;
+mod terminals;
 mod transfers;

@@ -11,9 +11,9 @@ use super::super::packet::{Operation, Shutdown};
 use super::super::{Attached, Token, VsockError};
 use super::guest::{Guest, SEND, STREAM_PORT as PORT, header};
 
-const TOKEN: Token = *b"0123456789abcdef";
+pub(super) const TOKEN: Token = *b"0123456789abcdef";
 
-fn is_done(attached: &Attached, milliseconds: i64) -> bool {
+pub(super) fn is_done(attached: &Attached, milliseconds: i64) -> bool {
     // SAFETY: the eventfd is open as long as `attached`.
     let fd = unsafe { BorrowedFd::borrow_raw(attached.done.as_raw_fd()) };
     let timeout = Timespec {
