@@ -11,6 +11,10 @@ use rustix::mount::{
 };
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+/// Environment variable that names a program to run as the machine instead: a VM whose guest's
+/// connections reach the sockets of the folder that is its second argument.
+const PROGRAM: &str = "KRUN_GPU_TEST_MACHINE";
+
 const OUTER: &str = "--as-machine";
 const INNER: &str = "--as-init";
 
@@ -46,15 +50,18 @@ pub(crate) fn reentered() -> Option<ExitCode> {
 
 /// Starts the stand-in.
 pub(crate) fn start(folder: &Path) -> Child {
-    run_again(OUTER, folder)
+    match std::env::var_os(PROGRAM) {
+        Some(program) => run(Command::new(program), OUTER, folder),
+        None => run_again(OUTER, folder),
+    }
 }
 
 fn run_again(mode: &str, folder: &Path) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .arg(mode)
-        .arg(folder)
-        .spawn()
-        .unwrap()
+    run(Command::new(std::env::current_exe().unwrap()), mode, folder)
+}
+
+fn run(mut program: Command, mode: &str, folder: &Path) -> Child {
+    program.arg(mode).arg(folder).spawn().unwrap()
 }
 
 fn init(folder: &Path) {
