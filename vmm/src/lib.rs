@@ -23,4 +23,4 @@ pub use config::VmConfig;
 pub use event_loop::{EventLoop, LoopHandle, Watch};
 pub use exit::ExitReason;
 pub use micro_vm::{MicroVm, Milestones, StartError};
-pub use sys::HypervisorError;
+pub use sys::{HypervisorError, ProbeError, probe};

@@ -5,6 +5,7 @@ pub(crate) mod eventfd;
 mod error;
 mod kick;
 pub(crate) mod mapping;
+mod probe;
 mod registers;
 pub(crate) mod stream;
 pub(crate) mod thread;
@@ -13,5 +14,6 @@ mod vm;
 
 pub use error::HypervisorError;
 pub(crate) use kick::Kicker;
+pub use probe::{ProbeError, probe};
 pub(crate) use vcpu::{Exit, Vcpu};
 pub(crate) use vm::Vm;
