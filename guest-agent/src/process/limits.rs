@@ -1,6 +1,6 @@
 //! rlimits, OOM score, priorities, personality.
 //!
-//! Called by `process::run` while the process is still root.
+//! Called by `process::run` while the process is still root; the OOM score by `session/` before.
 
 use std::io;
 
@@ -67,7 +67,6 @@ pub(super) fn apply(process: &Process) -> Result<(), LimitError> {
             source,
         })?;
     }
-    set_oom_score(process.oom_score_adj.unwrap_or(0))?;
     if let Some(value) = process.io_priority {
         scheduling::set_io_priority(value)
             .map_err(|source| LimitError::IoPriority { value, source })?;
@@ -83,12 +82,10 @@ pub(super) fn apply(process: &Process) -> Result<(), LimitError> {
     Ok(())
 }
 
+/// Sets the OOM score through the agent's own /proc, so before the process enters the container.
 /// A process without a value gets 0: the agent's own is for the agent alone.
-fn set_oom_score(value: i32) -> Result<(), LimitError> {
-    let failed = |source| LimitError::OomScore { value, source };
-    match std::fs::write("/proc/self/oom_score_adj", value.to_string()) {
-        // A container without /proc: nothing can be set, and nothing was asked for.
-        Err(error) if value == 0 && error.kind() == io::ErrorKind::NotFound => Ok(()),
-        written => written.map_err(failed),
-    }
+pub(crate) fn set_oom_score(process: &Process) -> Result<(), LimitError> {
+    let value = process.oom_score_adj.unwrap_or(0);
+    std::fs::write("/proc/self/oom_score_adj", value.to_string())
+        .map_err(|source| LimitError::OomScore { value, source })
 }

@@ -6,7 +6,7 @@
 
 mod credentials;
 mod environment;
-mod limits;
+pub(crate) mod limits;
 mod lookup;
 pub(crate) mod terminal;
 

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, OwnedFd};
 
 use krun_gpu_protocol::{ErrorKind, Process};
+use rustix::io::Errno;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
@@ -14,6 +15,7 @@ use super::child::{execute, fail, settle, tell, unsettled};
 use super::report::{Channel, Message};
 use super::{Session, SessionError};
 use crate::failure::report;
+use crate::process::limits::set_oom_score;
 use crate::process::terminal::Terminal;
 use crate::stdio::{ProcessEnds, Stdio};
 use crate::sys::clone;
@@ -35,9 +37,20 @@ pub(crate) fn start(
     let pid_namespace = ThreadNameSpaceType::PROCESS_ID;
     move_into_thread_name_spaces(workload.pidfd().as_fd(), pid_namespace)
         .map_err(system("enter the workload's pid namespace"))?;
-    let child = clone::spawn(0, cgroup.directory(), || {
-        joining_process(process, workload.pidfd(), &ends, &theirs)
-    });
+    let spawn = |cgroup| {
+        clone::spawn(0, cgroup, || {
+            joining_process(process, workload.pidfd(), &ends, &theirs)
+        })
+    };
+    let child = match spawn(cgroup.directory()) {
+        // The workload has divided its cgroup, which takes no process of its own any more: the
+        // session goes where the workload's first process went.
+        Err(Errno::BUSY) => match cgroup.directory_of(workload.pid) {
+            Ok(directory) => spawn(directory.as_fd()),
+            Err(error) => Err(error),
+        },
+        child => child,
+    };
     move_into_thread_name_spaces(own.as_fd(), pid_namespace)
         .map_err(system("return to the agent's pid namespace"))?;
     let child = child.map_err(system("make the session's process"))?;
@@ -52,9 +65,12 @@ fn joining_process(
 ) -> Infallible {
     let (channel, workload) = match settle(ends, channel, Some(workload.as_fd())) {
         Ok((channel, Some(workload))) => (channel, workload),
-        Ok((channel, None)) => fail(&channel, unsettled(rustix::io::Errno::BADF)),
+        Ok((channel, None)) => fail(&channel, unsettled(Errno::BADF)),
         Err(error) => fail(channel, unsettled(error)),
     };
+    if let Err(error) = set_oom_score(process) {
+        fail(&channel, report(ErrorKind::Failed, &error));
+    }
     let namespaces = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME

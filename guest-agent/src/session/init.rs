@@ -12,6 +12,7 @@ use super::child::{execute, fail, settle, tell, unsettled};
 use super::report::{Channel, Message, Received};
 use super::{Session, SessionError};
 use crate::failure::report;
+use crate::process::limits::set_oom_score;
 use crate::stdio::{ProcessEnds, Stdio};
 use crate::sys::{clone, exec};
 use crate::workload::cgroup::Cgroup;
@@ -44,6 +45,9 @@ fn first_process(
         Ok(settled) => settled,
         Err(error) => fail(channel, unsettled(error)),
     };
+    if let Err(error) = set_oom_score(&workload.process) {
+        fail(&channel, report(ErrorKind::Failed, &error));
+    }
     let size = Stdio::terminal_size(&workload.process);
     let terminal = match build(workload, surroundings, size) {
         Ok(terminal) => terminal,

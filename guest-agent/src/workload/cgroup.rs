@@ -3,13 +3,16 @@
 //! Called by the agent. The host's cgroup limits the VM; this one makes the guest's kernel kill
 //! the workload's process, and not the VM's, when it is over its memory.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::Limits;
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{Mode, OFlags, ResolveFlags, open, openat2};
+use rustix::io::Errno;
+use rustix::process::Pid;
 
 use crate::sys::signal;
 
@@ -104,6 +107,30 @@ impl Cgroup {
     /// The directory, for clone3's `CLONE_INTO_CGROUP`.
     pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
+    }
+
+    /// The directory of the cgroup, here or below, that a process is in.
+    pub(crate) fn directory_of(&self, process: Pid) -> Result<OwnedFd, Errno> {
+        let table = fs::read_to_string(format!("/proc/{}/cgroup", process.as_raw_nonzero()))
+            .map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::SRCH))?;
+        let name = self
+            .path
+            .file_name()
+            .and_then(OsStr::to_str)
+            .unwrap_or_default();
+        let relative = table
+            .lines()
+            .find_map(|line| line.strip_prefix("0::")?.split_once(name))
+            .map(|(_, below)| below.trim_start_matches('/'))
+            .ok_or(Errno::NOENT)?;
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat2(
+            &self.directory,
+            if relative.is_empty() { "." } else { relative },
+            flags,
+            Mode::empty(),
+            ResolveFlags::BENEATH,
+        )
     }
 
     /// Writes the limits.

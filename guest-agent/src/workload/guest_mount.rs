@@ -6,7 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use krun_gpu_protocol::{Mount, MountFlags, MountSource};
-use rustix::fs::{OFlags, fstat};
+use rustix::fs::{FileType, OFlags, fstat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_flag,
@@ -83,13 +83,10 @@ pub(crate) fn create(root: BorrowedFd<'_>, mount: &Mount) -> Result<OwnedFd, Mou
     .map_err(failed)
 }
 
-/// The mode of the directory that a tmpfs hides: the tmpfs takes it over, as under crun.
+/// The mode of the directory that a tmpfs hides: the tmpfs takes it over, as under crun. Opened
+/// without `O_DIRECTORY`, a mount of the host's there stays away.
 fn mode_below(root: BorrowedFd<'_>, destination: &str) -> Option<u32> {
-    let directory = path::resolve(
-        root,
-        Path::new(destination),
-        OFlags::PATH | OFlags::DIRECTORY,
-    )
-    .ok()?;
-    Some(fstat(&directory).ok()?.st_mode & 0o7777)
+    let below = path::resolve(root, Path::new(destination), OFlags::PATH).ok()?;
+    let mode = fstat(&below).ok()?.st_mode;
+    (FileType::from_raw_mode(mode) == FileType::Directory).then_some(mode & 0o7777)
 }

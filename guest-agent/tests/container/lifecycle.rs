@@ -104,12 +104,13 @@ fn limits() {
 }
 
 fn out_of_memory() {
-    let mut workload = workload("sh -c 'tail /dev/zero'; echo $?; exit 5");
+    let mut workload =
+        workload("cat /proc/self/oom_score_adj; sh -c 'tail /dev/zero'; echo $?; exit 5");
     workload.limits.memory_max = Some(24 << 20);
     workload.limits.memory_swap_max = Some(0);
     let mut guest = Guest::with(&workload);
     let outcome = guest.finish(0, &workload.process.stdio, b"");
-    assert_eq!((outcome.status, outcome.stdout.as_str()), (5, "137\n"));
+    assert_eq!((outcome.status, outcome.stdout.as_str()), (5, "0\n137\n"));
     assert_eq!(guest.exited(0), (5, true));
     assert!(guest.events().contains(&Event::OutOfMemory));
 }

@@ -11,6 +11,7 @@ use crate::guest::{Guest, process, terminal, workload};
 use crate::trial;
 
 pub(crate) fn trials() -> Vec<Trial> {
+    let memory = crate::machine::has_memory_controller();
     vec![
         trial("many_mebibytes_through_cat", many_mebibytes),
         trial("a_reader_that_leaves_breaks_the_pipe", broken_pipe),
@@ -18,6 +19,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("exec_joins_the_workload", exec_joins),
         trial("twenty_sessions_at_once", twenty_sessions),
         trial("exec_fails_as_under_crun", exec_fails),
+        trial("exec_into_a_divided_cgroup", divided_cgroup).with_ignored_flag(!memory),
         trial("exec_ends_with_its_host_process", end_session),
         trial(
             "a_background_child_does_not_hold_a_session",
@@ -148,6 +150,36 @@ fn twenty_sessions() {
         assert_eq!(outcome.stdout, format!("hello {session}\n"));
         assert_eq!(u64::from(outcome.status), *session);
     }
+}
+
+fn divided_cgroup() {
+    let mut divided = workload(
+        "cd /sys/fs/cgroup && mkdir inner && echo 1 > inner/cgroup.procs && \
+         for c in $(cat cgroup.controllers); do echo +$c; done > cgroup.subtree_control; \
+         echo ready; exec sleep 1000",
+    );
+    // Writable, as under `--cgroupns` with a privileged container.
+    for mount in &mut divided.mounts {
+        if mount.destination == "/sys/fs/cgroup" {
+            mount.flags.remove(krun_gpu_protocol::MountFlags::READ_ONLY);
+        }
+    }
+    let mut guest = Guest::with(&divided);
+    let krun_gpu_protocol::Stdio::Pipes { stdout, .. } = &divided.process.stdio else {
+        panic!("pipes");
+    };
+    let mut ready = [0; 6];
+    guest
+        .stream(stdout.unwrap())
+        .read_exact(&mut ready)
+        .unwrap();
+    let outcome = guest
+        .exec(
+            1,
+            &process("grep ^0: /proc/self/cgroup; cat /proc/self/oom_score_adj"),
+        )
+        .unwrap();
+    assert_eq!(outcome.stdout, "0::/inner\n0\n", "{outcome:?}");
 }
 
 fn exec_fails() {

@@ -55,7 +55,7 @@ fn host_mounts() {
     );
     workload.mounts.push(host_mount(
         "/usr/share",
-        MountFlags::NO_DEV | MountFlags::NO_EXEC | MountFlags::RECURSIVE,
+        MountFlags::READ_ONLY | MountFlags::NO_DEV | MountFlags::NO_EXEC | MountFlags::RECURSIVE,
     ));
     workload.mounts.push(host_mount(
         "/etc/hostname",
