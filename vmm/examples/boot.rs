@@ -160,31 +160,30 @@ fn cpu_time() -> Result<Duration, Box<dyn Error>> {
 fn usage(vm: &MicroVm) -> Result<(String, String), Box<dyn Error>> {
     let smaps = fs::read_to_string("/proc/self/smaps")?;
     let ranges = vm.guest_memory_ranges();
-    let (mut own, mut guest, mut shared, mut untouched) = (0, 0, 0, 0);
-    let (mut inside, mut mapped_file) = (false, false);
+    let (mut own, mut resident, mut anonymous) = (0, 0, 0);
+    let mut guest = false;
     for line in smaps.lines() {
         let mut words = line.split_whitespace();
         let Some(first) = words.next() else { continue };
         if let Some((start, _)) = first.split_once('-') {
             let start = u64::from_str_radix(start, 16)?;
-            inside = ranges
+            guest = ranges
                 .iter()
                 .any(|(base, length)| (*base..base + length).contains(&start));
-            mapped_file = words.nth(3).is_some_and(|inode| inode != "0");
             continue;
         }
         let kib: u64 = words.next().and_then(|word| word.parse().ok()).unwrap_or(0);
-        match (first, inside) {
-            ("Private_Dirty:" | "Private_Clean:", false) if !mapped_file => own += kib,
-            ("Private_Dirty:", true) => guest += kib,
-            ("Shared_Clean:", true) => shared += kib,
-            ("Private_Clean:", true) => untouched += kib,
+        match (first, guest) {
+            ("Private_Dirty:", false) => own += kib,
+            ("Rss:", true) => resident += kib,
+            ("Anonymous:", true) => anonymous += kib,
             _ => {}
         }
     }
     let text = format!(
-        "VMM's private memory  {own} KiB\nguest memory          {guest} KiB private, \
-         {untouched} KiB of the image's page cache seen by this VM alone, {shared} KiB shared\n"
+        "VMM's private memory  {own} KiB\nguest memory          {anonymous} KiB of its own, {} KiB \
+         of the images' page cache\n",
+        resident - anonymous,
     );
     Ok((text, smaps))
 }

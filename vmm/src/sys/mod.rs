@@ -8,9 +8,9 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub use linux::{HypervisorError, ProbeError, probe};
-#[cfg(target_os = "linux")]
 pub(crate) use linux::{Exit, Kicker, Vcpu, Vm, eventfd, mapping, stream, thread};
+#[cfg(target_os = "linux")]
+pub use linux::{HypervisorError, ProbeError, probe};
 
 /// How the boot vCPU enters the kernel; the others wait for it to start them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

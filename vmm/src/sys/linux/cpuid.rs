@@ -1,8 +1,11 @@
 //! What the guest's CPUs say of themselves.
 //!
-//! The base is what KVM supports on this host. On top: the topology is one package with as many
-//! cores as there are vCPUs, no performance counters, no nested virtualisation.
+//! The base is what KVM supports on this host, and the host's own name for the CPU. On top: the
+//! topology is one package with as many cores as there are vCPUs, no performance counters, no
+//! nested virtualisation.
 //! Intel SDM volume 2A (CPUID), AMD APM volume 3 appendix E.
+
+use std::arch::x86_64::__cpuid;
 
 use kvm_bindings::{CpuId, kvm_cpuid_entry2};
 
@@ -12,6 +15,7 @@ const LEAF_PERFORMANCE: u32 = 0xa;
 const LEAF_TOPOLOGY: u32 = 0xb;
 const LEAF_TOPOLOGY_2: u32 = 0x1f;
 const LEAF_EXTENDED_FEATURES: u32 = 0x8000_0001;
+const LEAVES_NAME: [u32; 3] = [0x8000_0002, 0x8000_0003, 0x8000_0004];
 const LEAF_SIZES: u32 = 0x8000_0008;
 const LEAF_SVM: u32 = 0x8000_000a;
 const LEAF_AMD_CACHES: u32 = 0x8000_001d;
@@ -26,6 +30,23 @@ const EDX_MULTIPLE: u32 = 1 << 28;
 const ECX_SVM: u32 = 1 << 2;
 const ECX_AMD_PERFORMANCE: u32 = 0b11 << 23;
 
+/// Adds the CPU's name, which KVM leaves out and `/proc/cpuinfo` shows.
+pub(super) fn add_name(supported: &mut CpuId) {
+    supported.retain(|entry| !LEAVES_NAME.contains(&entry.function));
+    for function in LEAVES_NAME {
+        let leaf = __cpuid(function);
+        // KVM's limit leaves room: it reports far fewer entries than it takes.
+        let _ = supported.push(kvm_cpuid_entry2 {
+            function,
+            eax: leaf.eax,
+            ebx: leaf.ebx,
+            ecx: leaf.ecx,
+            edx: leaf.edx,
+            ..Default::default()
+        });
+    }
+}
+
 /// `supported` made into the CPUID of vCPU `index` (which is its APIC id, too) of `count`.
 pub(super) fn for_vcpu(supported: &CpuId, index: u8, count: u8) -> CpuId {
     let mut cpuid = supported.clone();
@@ -34,7 +55,7 @@ pub(super) fn for_vcpu(supported: &CpuId, index: u8, count: u8) -> CpuId {
         adapt(entry, u32::from(index), u32::from(count));
     }
     for entry in topology(u32::from(index), u32::from(count)) {
-        // KVM's limit leaves room: it reports far fewer entries than it takes.
+        // There is room: see `add_name`.
         let _ = cpuid.push(entry);
     }
     cpuid

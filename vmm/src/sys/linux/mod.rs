@@ -1,8 +1,8 @@
 //! Linux: KVM.
 
 mod cpuid;
-pub(crate) mod eventfd;
 mod error;
+pub(crate) mod eventfd;
 mod kick;
 pub(crate) mod mapping;
 mod probe;

@@ -65,9 +65,10 @@ impl Vm {
                 most,
             });
         }
-        let cpuid = kvm
+        let mut cpuid = kvm
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(HypervisorError::vm("asking KVM for the CPU's features"))?;
+        cpuid::add_name(&mut cpuid);
         let fd = kvm
             .create_vm()
             .map_err(HypervisorError::vm("creating a KVM virtual machine"))?;
