@@ -8,6 +8,8 @@ mod build;
 mod cache;
 mod commands;
 mod host;
+mod images;
+mod machine;
 mod process;
 mod progress;
 mod tree;

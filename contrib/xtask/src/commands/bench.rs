@@ -1,18 +1,50 @@
-//! `cargo xtask bench`.
+//! `cargo xtask bench`: the figures, each a ratio to a control in the same run.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{CommandError, Workshop};
+use super::{CommandError, Workshop, workshop::TESTS};
+use crate::{
+    progress,
+    vm::{Clock, Streams, VmOptions},
+};
 
-/// x
+/// Print the figures: krun-gpu next to crun, its kernel next to Debian's. The test VM's clock
+/// counts instructions, so that they repeat.
 #[derive(Args, Debug)]
-pub(super) struct Bench {}
+pub(super) struct Bench {
+    /// Boots of each kernel.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    rounds: u32,
+    /// Use the ordinary clock.
+    #[arg(long)]
+    host_clock: bool,
+}
 
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        let _workshop = Workshop::open()?;
-        Ok(ExitCode::SUCCESS)
+        let workshop = Workshop::open()?;
+        let products = workshop.builder().build()?;
+        let stage = workshop.stage(&products)?;
+        let boot_time = workshop.sources.checkout.join("guest-image/boot-time");
+        let script = format!(
+            "{TESTS} bench; figures=$?
+             echo; echo 'Kernel, from the first guest instruction to init, ours and Debian cloud:'
+             \"$0\"/compare --kernel /usr/local/lib/krun-gpu/vmlinux --rounds {} && exit $figures",
+            self.rounds
+        );
+        let words = ["sh", "-c", &script];
+        let mut options = VmOptions::new(words.iter().map(Into::into).collect());
+        options.command.push(boot_time.clone().into());
+        options.shares.push(boot_time);
+        if !self.host_clock {
+            options.clock = Clock::Instructions;
+        }
+        progress::step(
+            "test VM",
+            "booting, with a clock that counts instructions (slow)",
+        );
+        Ok(workshop.vm(&stage, options, Streams::Ours)?.into())
     }
 }

@@ -1,18 +1,34 @@
-//! `cargo xtask demo`.
+//! `cargo xtask demo`: containers in microVMs, through Podman.
 
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::{CommandError, Workshop};
+use crate::{
+    machine::{Job, Machine},
+    vm::Streams,
+};
 
-/// x
+/// Run a few containers in microVMs through Podman, and show what they print.
 #[derive(Args, Debug)]
-pub(super) struct Demo {}
+pub(super) struct Demo {
+    /// Use the test VM even where this machine's own /dev/kvm would do.
+    #[arg(long)]
+    vm: bool,
+}
 
 impl Demo {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        let _workshop = Workshop::open()?;
-        Ok(ExitCode::SUCCESS)
+        let workshop = Workshop::open()?;
+        let products = workshop.builder().build()?;
+        let stage = workshop.stage(&products)?;
+        workshop.stage_debian_image(&stage)?;
+        let machine = Machine::choose(&workshop, &products, self.vm)?;
+        let job = Job {
+            command: vec!["/srv/demo".into()],
+            streams: Streams::Ours,
+        };
+        Ok(machine.run(&workshop, &stage, job)?.into())
     }
 }

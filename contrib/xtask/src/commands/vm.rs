@@ -7,7 +7,7 @@ use clap::Args;
 use super::{CommandError, Workshop};
 use crate::{
     progress,
-    vm::{Clock, VmOptions},
+    vm::{Clock, Streams, VmOptions},
 };
 
 /// Run a command as root in the test VM, with the current build of krun-gpu installed and
@@ -18,10 +18,10 @@ pub(super) struct Vm {
     #[arg(long = "share", value_name = "DIR")]
     shares: Vec<PathBuf>,
     /// The VM's memory in MiB.
-    #[arg(long, value_name = "MIB", default_value_t = 4096)]
+    #[arg(long, value_name = "MIB", default_value_t = VmOptions::MEMORY)]
     memory: u32,
     /// The VM's processors.
-    #[arg(long, value_name = "N", default_value_t = 2)]
+    #[arg(long, value_name = "N", default_value_t = VmOptions::CPUS)]
     cpus: u8,
     /// Run the VM's clock by instructions executed, so that measurements repeat.
     #[arg(long)]
@@ -54,6 +54,6 @@ impl Vm {
                 Clock::Host
             },
         };
-        Ok(workshop.vm(&stage, options)?.into())
+        Ok(workshop.vm(&stage, options, Streams::Ours)?.into())
     }
 }

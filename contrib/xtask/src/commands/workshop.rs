@@ -1,15 +1,22 @@
 //! What every sub-command works with: the cache, the checkout, the tree entered, the builds.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     build::{BuildError, Builder, Layout, Prefix, Products},
     cache::{Cache, CacheError},
     host::{self, HostError, Sources},
+    images::{self, ImageError},
     process::ProcessError,
     tree::{Namespace, NamespaceError, Tree, TreeError},
-    vm::{Status, Vm, VmError, VmOptions},
+    vm::{Status, Streams, Vm, VmError, VmOptions},
 };
+
+/// The program of the integration tests and benchmarks, where [`Workshop::stage`] puts it.
+pub(crate) const TESTS: &str = "/usr/local/libexec/krun-gpu/krun-gpu-tests";
 
 /// Why a sub-command failed.
 #[derive(Debug, thiserror::Error)]
@@ -32,9 +39,25 @@ pub(crate) enum CommandError {
     /// A program.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// A container image.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// The test VM.
     #[error(transparent)]
     Vm(#[from] VmError),
+    /// A file of the stage.
+    #[error("stage {path}")]
+    Stage {
+        path: PathBuf,
+        #[source]
+        source: io::Error,
+    },
+    /// `krun-gpu check` said something else than JSON.
+    #[error("read the output of krun-gpu check --json")]
+    Check(#[source] serde_json::Error),
+    /// `krun-gpu check` did not say anything of KVM.
+    #[error("krun-gpu check --json has no item KVM")]
+    CheckWithoutKvm,
 }
 
 /// Everything set up.
@@ -42,8 +65,8 @@ pub(crate) enum CommandError {
 pub(crate) struct Workshop {
     pub(crate) cache: Cache,
     pub(crate) sources: Sources,
+    pub(crate) namespace: Namespace,
     tree: Tree,
-    namespace: Namespace,
 }
 
 impl Workshop {
@@ -99,8 +122,26 @@ impl Workshop {
         Ok(stage.to_owned())
     }
 
+    /// Adds the Debian image to the stage, where the tests look for it.
+    pub(crate) fn stage_debian_image(&self, stage: &Path) -> Result<(), CommandError> {
+        let source = images::debian(&self.cache)?;
+        let folder = self
+            .namespace
+            .directory(&stage.join("share/krun-gpu-tests"))?;
+        fs::copy(&source, folder.join("debian.tar")).map_err(|error| CommandError::Stage {
+            path: source,
+            source: error,
+        })?;
+        Ok(())
+    }
+
     /// Runs the test VM with `stage` installed.
-    pub(crate) fn vm(&self, stage: &Path, options: VmOptions) -> Result<Status, CommandError> {
+    pub(crate) fn vm(
+        &self,
+        stage: &Path,
+        options: VmOptions,
+        streams: Streams,
+    ) -> Result<Status, CommandError> {
         let checkout = &self.sources.checkout;
         let vm = Vm::new(
             &self.cache,
@@ -110,6 +151,6 @@ impl Workshop {
             stage,
             options,
         )?;
-        Ok(vm.run()?)
+        Ok(vm.run(streams)?)
     }
 }

@@ -24,7 +24,8 @@ use crate::{
 /// What the tree holds, and what for.
 const PACKAGES: &str = include_str!("packages.txt");
 
-const ARCHIVE: &str = "http://deb.debian.org/debian";
+/// Where Debian comes from.
+pub(crate) const ARCHIVE: &str = "http://deb.debian.org/debian";
 
 /// Why there is no tree.
 #[derive(Debug, thiserror::Error)]

@@ -10,7 +10,7 @@ use std::{
 
 use rustix::{
     mount::{
-        MountFlags, MountPropagationFlags, mount, mount_bind, mount_change, mount_bind_recursive,
+        MountFlags, MountPropagationFlags, mount, mount_bind, mount_bind_recursive, mount_change,
         mount_remount,
     },
     thread::{UnshareFlags, unshare_unsafe},

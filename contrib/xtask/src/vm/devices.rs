@@ -61,6 +61,8 @@ impl FileSystem {
                 &number,
                 "--sandbox=none",
                 "--log-level=warn",
+                "--rlimit-nofile=0",
+                "--inode-file-handles=prefer",
                 "--shared-dir",
             ])
             .arg(&self.directory);

@@ -17,13 +17,18 @@ use std::{
 };
 
 pub(crate) use devices::FileSystem;
-pub(crate) use session::Status;
+pub(crate) use session::{Status, Streams};
 
 use crate::{
     cache::Cache,
     process::ProcessError,
     tree::{Namespace, NamespaceError, Tree, TreeError},
 };
+
+/// The VM's root, as a path in the namespace.
+const ROOT: &str = "/mnt/root";
+/// What the VM sees in [`RUN`], as a path in the namespace.
+const RUN_FOLDER: &str = "/run/vm";
 
 /// Folders of the tree's root, empty in Debian, in which the VM sees what is not Debian's.
 const SETUP: &str = "srv";
@@ -89,6 +94,24 @@ pub(crate) struct VmOptions {
     pub(crate) clock: Clock,
 }
 
+impl VmOptions {
+    /// MiB of memory, unless told otherwise.
+    pub(crate) const MEMORY: u32 = 4096;
+    /// Processors, unless told otherwise.
+    pub(crate) const CPUS: u8 = 2;
+
+    /// `command` on an ordinary VM.
+    pub(crate) fn new(command: Vec<OsString>) -> Self {
+        Self {
+            command,
+            shares: Vec::new(),
+            memory: Self::MEMORY,
+            cpus: Self::CPUS,
+            clock: Clock::Host,
+        }
+    }
+}
+
 /// A VM that is set up to run.
 #[derive(Debug)]
 pub(crate) struct Vm<'a> {
@@ -110,13 +133,8 @@ impl<'a> Vm<'a> {
         stage: &Path,
         options: VmOptions,
     ) -> Result<Self, VmError> {
-        let root = Path::new("/mnt/root");
-        namespace.show_bare_tree(root)?;
-        namespace.show(&checkout.join("tests/vm"), &root.join(SETUP))?;
-        namespace.show(&namespace.outside(stage), &root.join(STAGE))?;
-        let run = namespace.directory(Path::new("/run/vm"))?;
-        namespace.show(&run, &root.join(RUN))?;
-        let mut file_systems = vec![FileSystem::tree(root)];
+        let run = show_root(namespace, checkout, stage)?;
+        let mut file_systems = vec![FileSystem::tree(Path::new(ROOT))];
         let mut shares = Vec::new();
         for (index, path) in options.shares.iter().enumerate() {
             let resolved = path.canonicalize().map_err(|source| VmError::Share {
@@ -142,10 +160,10 @@ impl<'a> Vm<'a> {
         })
     }
 
-    /// Boots it, runs the command with our streams, and returns its exit status.
-    pub(crate) fn run(self) -> Result<Status, VmError> {
+    /// Boots it, runs the command, and returns its exit status.
+    pub(crate) fn run(self, streams: Streams) -> Result<Status, VmError> {
         let log = self.cache.log(&format!("vm-{}", std::process::id()));
-        let status = session::run(&self, &log)?;
+        let status = session::run(&self, streams, &log)?;
         // Kept when the VM died, of which the error told.
         let _ = fs::remove_file(&log);
         Ok(status)
@@ -153,8 +171,24 @@ impl<'a> Vm<'a> {
 
     /// A file in the folder that the VM sees as `/media`.
     fn run_file(&self, name: &str) -> PathBuf {
-        self.namespace.outside(Path::new("/run/vm")).join(name)
+        self.namespace.outside(Path::new(RUN_FOLDER)).join(name)
     }
+}
+
+/// Shows, in the namespace, the root that the VM sees: the tree, `tests/vm` of `checkout`, the
+/// staged installation, and a folder of our own for this run, whose path it returns.
+pub(crate) fn show_root(
+    namespace: &Namespace,
+    checkout: &Path,
+    stage: &Path,
+) -> Result<PathBuf, NamespaceError> {
+    let root = Path::new(ROOT);
+    namespace.show_bare_tree(root)?;
+    namespace.show(&checkout.join("tests/vm"), &root.join(SETUP))?;
+    namespace.show(&namespace.outside(stage), &root.join(STAGE))?;
+    let run = namespace.directory(Path::new(RUN_FOLDER))?;
+    namespace.show(&run, &root.join(RUN))?;
+    Ok(run)
 }
 
 /// Each of `words` followed by a NUL.

@@ -2,10 +2,10 @@
 //! status that its command reports on the port `control`.
 
 use std::{
-    fs,
+    env, fs,
     io::{self, BufRead, BufReader, Read, Write},
     net::Shutdown,
-    os::unix::net::UnixStream,
+    os::unix::{ffi::OsStrExt, net::UnixStream},
     path::Path,
     process::{Child, ExitCode, Stdio},
     thread,
@@ -40,41 +40,42 @@ impl Drop for Running {
     }
 }
 
+/// Where the command's output goes.
+pub(crate) enum Streams {
+    /// Our own streams; a terminal when we have one.
+    Ours,
+    /// Standard output to this, and no input.
+    Collected(Box<dyn Write + Send>),
+}
+
 /// Runs `vm` to its end. Its kernel's console goes to the file `log`.
-pub(super) fn run(vm: &Vm<'_>, log: &Path) -> Result<Status, VmError> {
+pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, VmError> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).map_err(|source| VmError::File {
             path: folder.to_owned(),
             source,
         })?;
     }
-    let is_terminal = RawTerminal::wanted();
-    if is_terminal {
-        write(&vm.run_file("terminal"), b"")?;
-    }
     let (control_port, control) = Port::new("control", PortKind::Stream)?;
-    let mut ports = Vec::new();
-    let mut relays = Vec::new();
-    let mut raw = None;
-    if is_terminal {
-        let (port, stream) = Port::new("terminal", PortKind::Terminal)?;
-        ports.push(port);
-        raw = Some(RawTerminal::new()?);
-        send(io::stdin(), clone(&stream)?);
-        relays.push(receive(stream, io::stdout()));
-        let control = clone(&control)?;
-        thread::spawn(move || terminal::report_size(control));
-    } else {
-        let (port, stdin) = Port::new("stdin", PortKind::Stream)?;
-        ports.push(port);
-        send(io::stdin(), stdin);
-        let (port, stream) = Port::new("stdout", PortKind::Stream)?;
-        ports.push(port);
-        relays.push(receive(stream, io::stdout()));
-        let (port, stream) = Port::new("stderr", PortKind::Stream)?;
-        ports.push(port);
-        relays.push(receive(stream, io::stderr()));
+    let mut lines = Lines::default();
+    match streams {
+        Streams::Ours if RawTerminal::wanted() => lines.terminal(vm, &control)?,
+        Streams::Ours => {
+            lines.input(io::stdin())?;
+            lines.output("stdout", io::stdout())?;
+            lines.output("stderr", io::stderr())?;
+        }
+        Streams::Collected(output) => {
+            lines.input(io::empty())?;
+            lines.output("stdout", output)?;
+            lines.output("stderr", io::stderr())?;
+        }
     }
+    let Lines {
+        mut ports,
+        relays,
+        raw,
+    } = lines;
     ports.push(control_port);
     let mut running = Vec::new();
     for file_system in &vm.file_systems {
@@ -101,6 +102,49 @@ pub(super) fn run(vm: &Vm<'_>, log: &Path) -> Result<Status, VmError> {
     status.map(Status).ok_or_else(|| VmError::Died {
         console: process::tail(log, 40),
     })
+}
+
+/// The ports that carry the command's streams, and what we do with our ends.
+#[derive(Debug, Default)]
+struct Lines {
+    ports: Vec<Port>,
+    relays: Vec<thread::JoinHandle<()>>,
+    raw: Option<RawTerminal>,
+}
+
+impl Lines {
+    fn terminal(&mut self, vm: &Vm<'_>, control: &UnixStream) -> Result<(), VmError> {
+        let kind = env::var_os("TERM").unwrap_or_else(|| "linux".into());
+        write(&vm.run_file("terminal"), kind.as_bytes())?;
+        let stream = self.port("terminal", PortKind::Terminal)?;
+        self.raw = Some(RawTerminal::new()?);
+        send(io::stdin(), clone(&stream)?);
+        self.relays.push(receive(stream, io::stdout()));
+        let control = clone(control)?;
+        thread::spawn(move || terminal::report_size(control));
+        Ok(())
+    }
+
+    fn input(&mut self, input: impl Read + Send + 'static) -> Result<(), VmError> {
+        send(input, self.port("stdin", PortKind::Stream)?);
+        Ok(())
+    }
+
+    fn output(
+        &mut self,
+        name: &'static str,
+        output: impl Write + Send + 'static,
+    ) -> Result<(), VmError> {
+        let stream = self.port(name, PortKind::Stream)?;
+        self.relays.push(receive(stream, output));
+        Ok(())
+    }
+
+    fn port(&mut self, name: &'static str, kind: PortKind) -> Result<UnixStream, VmError> {
+        let (port, stream) = Port::new(name, kind)?;
+        self.ports.push(port);
+        Ok(stream)
+    }
 }
 
 /// The number in the line `exit N`; `None` when the port ends without one.

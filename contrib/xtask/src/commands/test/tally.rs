@@ -1,0 +1,172 @@
+//! The sum of all tests, read off what Rust's test harness (and libtest-mimic, which imitates it)
+//! prints, while it is passed on to standard output.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// The sum so far. Clones share it; what is written into one is passed on and counted.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tally(Arc<Mutex<Counts>>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    passed: u64,
+    failed: u64,
+    skipped: u64,
+    /// Names of what was skipped and of what failed.
+    skipped_names: Vec<String>,
+    failed_names: Vec<String>,
+    /// Failures when the running suite began.
+    failed_before: u64,
+    /// The beginning of a line whose end was not written yet.
+    partial: Vec<u8>,
+}
+
+impl Tally {
+    /// Counts a check that passed.
+    pub(super) fn passed(&self) {
+        self.with(|counts| counts.passed += 1);
+    }
+
+    /// Counts a check that failed.
+    pub(super) fn failed(&self, name: &str) {
+        self.with(|counts| {
+            counts.failed += 1;
+            counts.failed_names.push(name.to_owned());
+        });
+    }
+
+    /// Passes on and counts a line, with its newline.
+    pub(super) fn line(&self, line: &[u8]) {
+        // Whoever reads our output may be gone; the count goes on.
+        let _ = io::stdout().write_all(line);
+        self.with(|counts| counts.count(&String::from_utf8_lossy(line)));
+    }
+
+    /// Counts a failure if the suite said that it failed and none of its tests did: it did not
+    /// build, or died.
+    pub(super) fn suite_ended(&self, name: &str, success: bool) {
+        self.with(|counts| {
+            if !success && counts.failed == counts.failed_before {
+                counts.failed += 1;
+                counts.failed_names.push(format!("{name} (ended early)"));
+            }
+            counts.failed_before = counts.failed;
+        });
+    }
+
+    /// Prints what was skipped and what failed, and the sum alone on the last line.
+    pub(super) fn report(&self) -> ExitCode {
+        self.with(|counts| {
+            for name in &counts.skipped_names {
+                println!("skipped: {name}");
+            }
+            for name in &counts.failed_names {
+                println!("failed: {name}");
+            }
+            println!("{}", counts.sum());
+            ExitCode::from(u8::from(counts.failed > 0))
+        })
+    }
+
+    fn with<T>(&self, action: impl FnOnce(&mut Counts) -> T) -> T {
+        // Counts stay counts when a relay panicked.
+        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Write for Tally {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        for &byte in bytes {
+            let line = self.with(|counts| {
+                counts.partial.push(byte);
+                (byte == b'\n').then(|| std::mem::take(&mut counts.partial))
+            });
+            if let Some(line) = line {
+                self.line(&line);
+            }
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stdout().flush()
+    }
+}
+
+impl Counts {
+    /// Adds what `line` says, if it is the summary of a suite or names a test.
+    fn count(&mut self, line: &str) {
+        let line = line.trim_end();
+        if let Some(summary) = line.strip_prefix("test result: ") {
+            let number = |word: &str| {
+                let before = summary.split(word).next().unwrap_or_default().trim_end();
+                let digits = before.rsplit(' ').next().unwrap_or_default();
+                digits.parse::<u64>().unwrap_or(0)
+            };
+            self.passed += number("passed;");
+            self.failed += number("failed;");
+            self.skipped += number("ignored;");
+            return;
+        }
+        let Some((name, outcome)) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.rsplit_once(" ... "))
+        else {
+            return;
+        };
+        if outcome.starts_with("ignored") {
+            self.skipped_names.push(name.to_owned());
+        } else if outcome.starts_with("FAILED") {
+            self.failed_names.push(name.to_owned());
+        }
+    }
+
+    fn sum(&self) -> String {
+        let Self {
+            passed,
+            failed,
+            skipped,
+            ..
+        } = self;
+        format!("{passed} passed, {failed} failed, {skipped} skipped")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn suites_are_added_up_and_names_are_kept() {
+        let mut counts = Counts::default();
+        for line in [
+            "test a::b ... ok\n",
+            "test a::c ... FAILED\n",
+            "test d ... ignored, needs a GPU\n",
+            "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n",
+            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out\n",
+        ] {
+            counts.count(line);
+        }
+        assert_eq!(counts.sum(), "13 passed, 1 failed, 1 skipped");
+        assert_eq!(counts.failed_names, ["a::c"]);
+        assert_eq!(counts.skipped_names, ["d"]);
+    }
+
+    #[test]
+    fn a_suite_that_died_is_a_failure_and_one_with_failures_is_not_another() {
+        let tally = Tally::default();
+        tally.suite_ended("died", false);
+        tally.with(|counts| counts.count("test result: FAILED. 0 passed; 2 failed; 0 ignored;"));
+        tally.suite_ended("failed", false);
+        tally.suite_ended("good", true);
+        tally.with(|counts| {
+            assert_eq!(counts.sum(), "0 passed, 3 failed, 0 skipped");
+            assert_eq!(counts.failed_names, ["died (ended early)"]);
+        });
+    }
+}
