@@ -1,0 +1,182 @@
+//! `check`: can this machine run krun-gpu, and if not, why and what to do.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::config::{self, Config};
+use crate::host;
+use crate::install;
+use crate::report;
+
+/// Options of `check`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// How an item stands.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Verdict {
+    /// Good.
+    Ok,
+    /// Containers run without it.
+    Missing,
+    /// No container runs without it.
+    Failed,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+struct Item {
+    name: &'static str,
+    verdict: Verdict,
+    /// What was found, or what is wrong and what to do.
+    detail: String,
+}
+
+impl Item {
+    fn new(name: &'static str, bad: Verdict, found: Result<String, String>) -> Self {
+        let (verdict, detail) = match found {
+            Ok(detail) => (Verdict::Ok, detail),
+            Err(detail) => (bad, detail),
+        };
+        Self {
+            name,
+            verdict,
+            detail,
+        }
+    }
+}
+
+/// Runs the command: status 0 if containers can run here.
+pub(crate) fn run(options: &Options) -> io::Result<u8> {
+    let items = look();
+    let failed = items.iter().any(|item| item.verdict == Verdict::Failed);
+    let mut output = io::stdout().lock();
+    if options.json {
+        let report = serde_json::json!({"ok": !failed, "items": items});
+        serde_json::to_writer_pretty(&mut output, &report)?;
+        writeln!(output)?;
+        return Ok(u8::from(failed));
+    }
+    for Item {
+        name,
+        verdict,
+        detail,
+    } in &items
+    {
+        let mark = match verdict {
+            Verdict::Ok => "ok",
+            Verdict::Missing => "missing",
+            Verdict::Failed => "FAILED",
+        };
+        writeln!(output, "{mark:<8} {name}: {detail}")?;
+    }
+    let summary = if failed {
+        "This machine cannot run krun-gpu containers yet."
+    } else {
+        "This machine can run krun-gpu containers."
+    };
+    writeln!(output, "{summary}")?;
+    Ok(u8::from(failed))
+}
+
+fn look() -> Vec<Item> {
+    let config = Config::load(Path::new(config::PATH));
+    let (kernel, initramfs) = match &config {
+        Ok(config) => install::paths(config),
+        Err(_) => install::paths(&Config::default()),
+    };
+    vec![
+        Item::new(
+            "configuration",
+            Verdict::Failed,
+            config
+                .map(|_| format!("{} is absent or valid", config::PATH))
+                .map_err(|error| report::chain(&error)),
+        ),
+        Item::new("KVM", Verdict::Failed, kvm()),
+        Item::new("guest kernel", Verdict::Failed, file(&kernel)),
+        Item::new("guest initramfs", Verdict::Failed, file(&initramfs)),
+        Item::new("cgroup v2", Verdict::Failed, cgroup()),
+        Item::new("user namespaces", Verdict::Missing, user_namespaces()),
+        Item::new("virglrenderer", Verdict::Missing, virglrenderer()),
+    ]
+}
+
+/// Opens the device and lets it run a few instructions: some machines have one that cannot run
+/// an ordinary kernel.
+fn kvm() -> Result<String, String> {
+    let device = install::KVM;
+    let kvm = install::open_kvm(Path::new(device)).map_err(|error| report::chain(&error))?;
+    match krun_gpu_vmm::probe(&kvm) {
+        Ok(()) => Ok(format!("{device} runs a guest")),
+        Err(error) => Err(format!(
+            "{device} is there but cannot run an ordinary kernel ({}); if this machine is a VM, \
+             its host must give it hardware-assisted nested virtualization",
+            report::chain(&error)
+        )),
+    }
+}
+
+fn file(path: &Path) -> Result<String, String> {
+    match File::open(path) {
+        Ok(_) => Ok(path.display().to_string()),
+        Err(error) => Err(format!(
+            "{}: {}; `cargo xtask install` puts it there",
+            path.display(),
+            report::io_words(&error)
+        )),
+    }
+}
+
+fn cgroup() -> Result<String, String> {
+    if host::has_cgroup2() {
+        return Ok("/sys/fs/cgroup".to_owned());
+    }
+    Err("/sys/fs/cgroup is not cgroup v2: boot with systemd.unified_cgroup_hierarchy=1".to_owned())
+}
+
+fn user_namespaces() -> Result<String, String> {
+    let number = |path: &str| {
+        fs::read_to_string(path)
+            .ok()
+            .and_then(|text| text.trim().parse::<u64>().ok())
+    };
+    match number("/proc/sys/user/max_user_namespaces") {
+        None => return Err("this kernel has none: rootless Podman will not work".to_owned()),
+        Some(0) => {
+            return Err("none are allowed: `sysctl user.max_user_namespaces=15000`".to_owned());
+        }
+        Some(_) => {}
+    }
+    if number("/proc/sys/kernel/unprivileged_userns_clone") == Some(0) {
+        return Err(
+            "ordinary users may make none: `sysctl kernel.unprivileged_userns_clone=1`".to_owned(),
+        );
+    }
+    Ok("ordinary users may make them".to_owned())
+}
+
+/// Whether the library that a GPU needs can be loaded. It is not linked: a container without a GPU
+/// never needs it.
+fn virglrenderer() -> Result<String, String> {
+    let name = c"libvirglrenderer.so.1";
+    // SAFETY: the name is a C string; the library's constructors do nothing but set up tables.
+    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
+    if library.is_null() {
+        return Err(
+            "libvirglrenderer.so.1 is not installed: only containers with a GPU need it".to_owned(),
+        );
+    }
+    // SAFETY: the handle came from dlopen, and nothing of the library is in use.
+    unsafe { libc::dlclose(library) };
+    Ok("libvirglrenderer.so.1".to_owned())
+}

@@ -1,0 +1,234 @@
+//! `create`: validates a bundle, splits it, builds the sandbox and boots the VM in it.
+//!
+//! The VMM is the process whose pid goes into the pid file. It keeps this process' standard
+//! streams; this process ends when the guest is ready for `start`.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::bundle::{Bundle, BundleError};
+use crate::cli::Global;
+use crate::config::{self, Config, ConfigError};
+use crate::control::{self, ControlError};
+use crate::install::{self, InstallError, Parts};
+use crate::monitor::Reports;
+use crate::sandbox::{self, SandboxError, cgroup};
+use crate::split::{self, HostFacts, SplitError};
+use crate::state::{
+    self, CgroupRecord, Container, ContainerId, IdError, OCI_VERSION, ProcessIdentity, Record,
+    StateError, Status,
+};
+use crate::time;
+use crate::trace;
+
+/// Options of `create`, and of `run`.
+#[derive(Debug, Args)]
+#[group(skip)]
+pub(crate) struct Options {
+    /// The bundle's directory.
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub(crate) bundle: PathBuf,
+    /// The configuration file, from the bundle.
+    #[arg(long, short = 'f', value_name = "FILE", default_value = "config.json")]
+    pub(crate) config: PathBuf,
+    /// File that the VMM's pid is written to.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Change the root without pivot_root.
+    #[arg(long)]
+    pub(crate) no_pivot: bool,
+    /// Accepted for other runtimes' callers: a VM has keyrings of its own.
+    #[arg(long)]
+    pub(crate) no_new_keyring: bool,
+    /// Descriptors to pass into the container; only 0 is possible.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub(crate) preserve_fds: u32,
+    /// Socket that a terminal is sent to.
+    #[arg(long, value_name = "SOCKET")]
+    pub(crate) console_socket: Option<PathBuf>,
+    /// The new container's id.
+    pub(crate) id: Option<String>,
+}
+
+/// Why there is no container.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateError {
+    /// The id.
+    #[error(transparent)]
+    Id(#[from] IdError),
+    /// The bundle.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// The host's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// What the configuration asks for.
+    #[error(transparent)]
+    Split(#[from] SplitError),
+    /// What the machine has.
+    #[error(transparent)]
+    Install(#[from] InstallError),
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// The control socket.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The sandbox and the VM in it.
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    /// The cgroup.
+    #[error(transparent)]
+    Cgroup(#[from] cgroup::CgroupError),
+    /// Something that a VM cannot have.
+    #[error("{option} is not supported: {reason}")]
+    Unsupported {
+        /// The option.
+        option: &'static str,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A file.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was being done.
+        action: &'static str,
+        /// With what.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, options: &Options) -> Result<(), CreateError> {
+    create(global, options).map(drop)
+}
+
+/// Creates a container.
+pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, CreateError> {
+    trace::mark("begin");
+    let id = ContainerId::new(options.id.as_deref().unwrap_or_default())?;
+    refuse(options)?;
+    let bundle = Bundle::load(&options.bundle, &options.config)?;
+    let config = Config::load(Path::new(config::PATH))?;
+    let facts = HostFacts {
+        rootfs: bundle.rootfs.clone(),
+    };
+    let split = split::split(&bundle.spec, &bundle.rootfs, &config, &facts)?;
+    let (kernel, initramfs) = install::paths(&config);
+    let parts = Parts::open(
+        split.machine.kernel.as_deref().unwrap_or(&kernel),
+        split.machine.initramfs.as_deref().unwrap_or(&initramfs),
+    )?;
+    let cgroup = cgroup::choose(global, &bundle.spec, &id)?;
+    let root = state::root(global)?;
+    let directory = state::create_directory(&root, &id)?;
+    let made = finish(options, &id, &bundle, split, parts, cgroup, &directory);
+    if made.is_err() {
+        // The first failure is the one to tell.
+        let _ = state::remove_directory(&directory);
+    }
+    made
+}
+
+/// What this version cannot do yet, or a VM never.
+fn refuse(options: &Options) -> Result<(), CreateError> {
+    let unsupported = |option, reason| Err(CreateError::Unsupported { option, reason });
+    if options.preserve_fds > 0 {
+        return unsupported(
+            "--preserve-fds",
+            "a descriptor of the host's cannot be passed into the container's VM",
+        );
+    }
+    if options.console_socket.is_some() {
+        return unsupported(
+            "--console-socket",
+            "this version of krun-gpu has no terminals yet",
+        );
+    }
+    Ok(())
+}
+
+fn finish(
+    options: &Options,
+    id: &ContainerId,
+    bundle: &Bundle,
+    mut split: split::Split,
+    parts: Parts,
+    cgroup: Option<CgroupRecord>,
+    directory: &Path,
+) -> Result<Container, CreateError> {
+    let failed = |action, path: &Path| {
+        let path = path.to_owned();
+        move |source| CreateError::File {
+            action,
+            path,
+            source,
+        }
+    };
+    let snapshot = directory.join("config.json");
+    fs::write(&snapshot, &bundle.text).map_err(failed("write", &snapshot))?;
+    let mut container = Container {
+        directory: directory.to_owned(),
+        record: record(id, bundle, cgroup),
+    };
+    container.save()?;
+    let reports = Reports::open(directory, &bundle.path).map_err(failed("open", directory))?;
+    split.workload.state = container.record.oci_state(Status::Created, None);
+    let request = sandbox::Request {
+        directory,
+        record: &container.record,
+        parts,
+        control: control::listen(directory)?,
+        reports,
+        no_pivot: options.no_pivot,
+    };
+    let pid = sandbox::build(request, split)?;
+    let end = |error| {
+        // Nobody would know of the VMM.
+        let _ = nix::sys::signal::kill(
+            nix::unistd::Pid::from_raw(pid),
+            nix::sys::signal::Signal::SIGKILL,
+        );
+        error
+    };
+    let process = ProcessIdentity::of(pid)
+        .map_err(failed("look at the VMM in", Path::new("/proc")))
+        .map_err(end)?;
+    container.record.process = Some(process);
+    container.record.status = Status::Created;
+    container.save().map_err(|error| end(error.into()))?;
+    if let Some(path) = &options.pid_file {
+        fs::write(path, pid.to_string())
+            .map_err(failed("write", path))
+            .map_err(end)?;
+    }
+    Ok(container)
+}
+
+fn record(id: &ContainerId, bundle: &Bundle, cgroup: Option<CgroupRecord>) -> Record {
+    let hooks = bundle.spec.hooks().as_ref();
+    Record {
+        oci_version: OCI_VERSION.to_owned(),
+        id: id.clone(),
+        status: Status::Creating,
+        process: None,
+        bundle: bundle.path.clone(),
+        rootfs: bundle.rootfs.clone(),
+        created: time::now(),
+        owner: nix::unistd::getuid().as_raw(),
+        annotations: bundle.spec.annotations().clone().unwrap_or_default(),
+        cgroup,
+        poststart: hooks
+            .and_then(|hooks| hooks.poststart().clone())
+            .unwrap_or_default(),
+        poststop: hooks
+            .and_then(|hooks| hooks.poststop().clone())
+            .unwrap_or_default(),
+    }
+}

@@ -1,0 +1,153 @@
+//! What `exec` runs: the process of `--process`, or the container's own with other words on the
+//! command line.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use krun_gpu_protocol::Process;
+use oci_spec::runtime::{Capability, Process as OciProcess, Spec};
+
+use super::{ExecError, Options};
+use crate::bundle::{self, InvalidConfig, capability_number};
+use crate::split::{compile_seccomp, guest_process, personality};
+use crate::state::Container;
+
+/// What is wrong with the process.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ProcessError {
+    /// A file cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A field of the wrong type.
+    #[error("load `{}`: {field}", path.display())]
+    Field {
+        /// The file.
+        path: PathBuf,
+        /// The field's path.
+        field: String,
+        /// The reason.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// A value that makes no sense.
+    #[error(transparent)]
+    Invalid(#[from] InvalidConfig),
+    /// A user that is no number.
+    #[error("--user `{0}` is not UID or UID:GID")]
+    User(String),
+    /// An unknown capability.
+    #[error("--cap `{0}` is not a capability")]
+    Capability(String),
+}
+
+/// The process for the guest.
+pub(super) fn build(options: &Options, container: &Container) -> Result<Process, ExecError> {
+    let spec = snapshot(container)?;
+    let process = match &options.process {
+        Some(path) => read(path)?,
+        None => from_options(options, &spec)?,
+    };
+    bundle::check_process(&process).map_err(ProcessError::Invalid)?;
+    let seccomp = spec
+        .linux()
+        .as_ref()
+        .and_then(|linux| linux.seccomp().as_ref())
+        .map(compile_seccomp)
+        .transpose()
+        .map_err(crate::split::SplitError::from)?;
+    Ok(guest_process(&process, seccomp, personality(&spec)?)?)
+}
+
+/// The configuration that the container was created with.
+fn snapshot(container: &Container) -> Result<Spec, ExecError> {
+    let path = container.directory.join("config.json");
+    let text = fs::read(&path).map_err(|source| ProcessError::Read {
+        path: path.clone(),
+        source,
+    })?;
+    Ok(bundle::parse(&path, &text)?)
+}
+
+fn read(path: &Path) -> Result<OciProcess, ProcessError> {
+    let text = fs::read(path).map_err(|source| ProcessError::Read {
+        path: path.to_owned(),
+        source,
+    })?;
+    let mut json = serde_json::Deserializer::from_slice(&text);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| ProcessError::Field {
+        path: path.to_owned(),
+        field: error.path().to_string(),
+        source: error.into_inner(),
+    })
+}
+
+fn from_options(options: &Options, spec: &Spec) -> Result<OciProcess, ExecError> {
+    if options.command.is_empty() {
+        return Err(ExecError::NoCommand);
+    }
+    let mut process = spec.process().clone().unwrap_or_default();
+    process.set_args(Some(options.command.clone()));
+    process.set_terminal(Some(false));
+    if let Some(cwd) = &options.cwd {
+        process.set_cwd(cwd.clone());
+    }
+    let mut env = process.env().clone().unwrap_or_default();
+    env.extend(options.env.iter().cloned());
+    process.set_env(Some(env));
+    if let Some(user) = &options.user {
+        let wrong = || ProcessError::User(user.clone());
+        let (uid, gid) = user
+            .split_once(':')
+            .map_or((user.as_str(), None), |(uid, gid)| (uid, Some(gid)));
+        let uid = uid.parse().map_err(|_| wrong())?;
+        let gid = gid.map(str::parse).transpose().map_err(|_| wrong())?;
+        process.user_mut().set_uid(uid);
+        if let Some(gid) = gid {
+            process.user_mut().set_gid(gid);
+        }
+    }
+    if options.no_new_privs {
+        process.set_no_new_privileges(Some(true));
+    }
+    add_capabilities(&mut process, &options.cap)?;
+    Ok(process)
+}
+
+/// Adds to every set but the inheritable one, as crun does.
+fn add_capabilities(process: &mut OciProcess, names: &[String]) -> Result<(), ProcessError> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    let mut sets = process.capabilities().clone().unwrap_or_default();
+    for name in names {
+        let wrong = || ProcessError::Capability(name.clone());
+        let full = if name.to_uppercase().starts_with("CAP_") {
+            name.to_uppercase()
+        } else {
+            format!("CAP_{}", name.to_uppercase())
+        };
+        capability_number(&full).ok_or_else(wrong)?;
+        let short = full.trim_start_matches("CAP_");
+        let capability: Capability = short.parse().map_err(|_| wrong())?;
+        let add = |set: &Option<oci_spec::runtime::Capabilities>| {
+            let mut set = set.clone().unwrap_or_default();
+            set.insert(capability);
+            Some(set)
+        };
+        let (bounding, effective) = (add(sets.bounding()), add(sets.effective()));
+        let (permitted, ambient) = (add(sets.permitted()), add(sets.ambient()));
+        sets.set_bounding(bounding)
+            .set_effective(effective)
+            .set_permitted(permitted)
+            .set_ambient(ambient);
+    }
+    process.set_capabilities(Some(sets));
+    Ok(())
+}

@@ -1,0 +1,82 @@
+//! `start`: runs the workload of a created container, then the poststart hooks.
+
+use clap::Args;
+
+use crate::cli::Global;
+use crate::commands::hooks::{self, HookError};
+use crate::control::{Connection, ControlError, Reply, Request};
+use crate::state::{self, Container, StateError, Status};
+
+/// Options of `start`.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The container's id.
+    id: Option<String>,
+}
+
+/// Why a container was not started.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StartError {
+    /// The state.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// It is in another state.
+    #[error("cannot start container `{id}`: it is {status}, not created")]
+    Status {
+        /// Its id.
+        id: String,
+        /// Its state.
+        status: &'static str,
+    },
+    /// The monitor.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The guest.
+    #[error("{0}")]
+    Guest(krun_gpu_protocol::AgentError),
+    /// An answer to another question.
+    #[error("the container's monitor gave an unexpected answer")]
+    Unexpected,
+    /// A poststart hook.
+    #[error("poststart hook")]
+    Hook(#[source] HookError),
+}
+
+/// Runs the command.
+pub(crate) fn run(global: &Global, options: &Options) -> Result<(), StartError> {
+    let root = state::root(global)?;
+    let mut container = Container::load(&root, options.id.as_deref().unwrap_or_default())?;
+    start(&mut container)
+}
+
+/// Starts a created container.
+pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
+    let status = container.status();
+    if status != Status::Created {
+        return Err(StartError::Status {
+            id: container.record.id.to_string(),
+            status: status.as_str(),
+        });
+    }
+    let connection = Connection::open(&container.directory)?;
+    connection.send(&Request::Start, &[])?;
+    match connection.receive()? {
+        Reply::Done => {}
+        Reply::Failed(error) => return Err(StartError::Guest(error)),
+        Reply::Ended(_) => return Err(StartError::Unexpected),
+    }
+    container.record.status = Status::Running;
+    container.save()?;
+    let pid = container.record.process.map(|process| process.pid);
+    let state = container.record.oci_state(Status::Running, pid);
+    for hook in &container.record.poststart {
+        hooks::run(hook, &state).map_err(|error| {
+            // runtime-spec 1.3: the container is stopped, and start fails.
+            if let Some(process) = container.record.process {
+                let _ = process.signal(libc::SIGKILL);
+            }
+            StartError::Hook(error)
+        })?;
+    }
+    Ok(())
+}

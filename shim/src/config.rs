@@ -1,0 +1,107 @@
+//! The host's configuration: `/etc/krun-gpu/config.toml`, all of it optional.
+//!
+//! VM policy comes from here and from the annotations that it allows, never from an image.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Where it is.
+pub(crate) const PATH: &str = "/etc/krun-gpu/config.toml";
+
+/// What is wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// It cannot be read.
+    #[error("read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// It is no TOML, has an unknown key, or a value of the wrong type.
+    #[error("{}", path.display())]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// The key and the reason.
+        #[source]
+        source: Box<toml::de::Error>,
+    },
+}
+
+/// The file's keys.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Config {
+    /// The guest's kernel: an ELF vmlinux with a PVH note.
+    pub(crate) kernel: Option<PathBuf>,
+    /// The guest's initramfs.
+    pub(crate) initramfs: Option<PathBuf>,
+    /// vCPUs of a container without limits of its own.
+    pub(crate) cpus: Option<u8>,
+    /// Guest memory of a container without a limit of its own, in MiB.
+    pub(crate) memory_mib: Option<u64>,
+    /// The annotations that count; others of ours are refused.
+    pub(crate) allowed_annotations: Vec<String>,
+    /// Whether config.json's `vm` section counts.
+    pub(crate) allow_vm_section: bool,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            kernel: None,
+            initramfs: None,
+            cpus: None,
+            memory_mib: None,
+            allowed_annotations: [
+                "io.krun-gpu.cpus",
+                "io.krun-gpu.memory",
+                "krun.cpus",
+                "krun.ram_mib",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+            allow_vm_section: false,
+        }
+    }
+}
+
+impl Config {
+    /// Reads the configuration; an absent file is an empty one.
+    pub(crate) fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(source) => {
+                return Err(ConfigError::Read {
+                    path: path.to_owned(),
+                    source,
+                });
+            }
+        };
+        toml::from_str(&text).map_err(|source| ConfigError::Parse {
+            path: path.to_owned(),
+            source: Box::new(source),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = toml::from_str::<Config>("kernle = \"/x\"").unwrap_err();
+        assert!(error.to_string().contains("kernle"), "{error}");
+        let config: Config = toml::from_str("cpus = 3").unwrap();
+        assert_eq!(config.cpus, Some(3));
+        assert!(!config.allowed_annotations.is_empty());
+    }
+}

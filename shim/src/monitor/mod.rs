@@ -1,0 +1,269 @@
+//! The monitor: the thread of a VMM that talks to the guest's agent, to other calls of
+//! `krun-gpu`, and to whoever sends signals, and ends the process with the workload's status.
+//!
+//! [`boot`] makes one; [`Monitor::spawn`] lets it run until the end. Everything happens in one
+//! loop over descriptors (`run`); what it does is in `workload` (the container's own process and
+//! its end) and `clients` (control connections and `exec` sessions). The guest decides what its
+//! messages hold and when they come; a message that makes no sense ends the VM.
+
+mod agent;
+mod boot;
+mod clients;
+mod reports;
+mod signals;
+mod streams;
+mod workload;
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixListener;
+use std::thread::JoinHandle;
+
+use krun_gpu_protocol::{Event, GuestMessage, WORKLOAD_SESSION};
+use krun_gpu_vmm::MicroVm;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::agent::{Agent, AgentFault};
+pub(crate) use self::boot::{MonitorError, boot};
+use self::clients::{ClientId, Clients};
+pub(crate) use self::reports::Reports;
+use self::signals::Signals;
+use self::streams::Joined;
+pub(crate) use self::streams::StandardStreams;
+use self::workload::Phase;
+
+/// Stack of the monitor's thread in bytes.
+const STACK: usize = 256 << 10;
+
+/// Lines of the guest's console that an error shows.
+const CONSOLE_LINES: usize = 20;
+
+/// The state of a running VMM.
+#[derive(Debug)]
+pub(crate) struct Monitor {
+    vm: MicroVm,
+    agent: Agent,
+    signals: Signals,
+    control: UnixListener,
+    clients: Clients,
+    /// Who waits for the reply to which request.
+    pending: HashMap<u64, Waiting>,
+    /// The workload's streams, until its end.
+    streams: Joined,
+    /// The container's standard error, for the monitor's own words.
+    error: File,
+    reports: Reports,
+    phase: Phase,
+    /// The number of the last session.
+    last_session: u64,
+}
+
+/// Who waits for a reply of the agent's.
+#[derive(Clone, Copy, Debug)]
+enum Waiting {
+    /// The call of `start`.
+    Start(ClientId),
+    /// A call of `exec`, for its session.
+    Exec(ClientId),
+    /// A client that sent a signal.
+    Signal(ClientId),
+    /// Nobody.
+    Nobody,
+}
+
+/// Which descriptor the loop found something at.
+#[derive(Clone, Copy, Debug)]
+enum Ready {
+    Agent,
+    Exit,
+    Signals,
+    Control,
+    Client(ClientId),
+    Output,
+}
+
+impl Monitor {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the boot's one call, part by part"
+    )]
+    fn new(
+        vm: MicroVm,
+        agent: Agent,
+        signals: Signals,
+        streams: Joined,
+        error: File,
+        control: UnixListener,
+        reports: Reports,
+        last_session: u64,
+    ) -> Self {
+        Self {
+            vm,
+            agent,
+            signals,
+            control,
+            clients: Clients::default(),
+            pending: HashMap::new(),
+            streams,
+            error,
+            reports,
+            phase: Phase::Prepared,
+            last_session,
+        }
+    }
+
+    /// Runs the monitor in a thread of its own until the process ends.
+    pub(crate) fn spawn(self) -> Result<JoinHandle<Infallible>, MonitorError> {
+        std::thread::Builder::new()
+            .name("monitor".to_owned())
+            .stack_size(STACK)
+            .spawn(move || self.run())
+            .map_err(|source| MonitorError::Host {
+                action: "start the monitor's thread",
+                source,
+            })
+    }
+
+    fn run(mut self) -> Infallible {
+        loop {
+            let ready = self.wait();
+            if let Err(fault) = self.handle(&ready) {
+                self.guest_failed(Some(&fault));
+            }
+            self.finish_if_done();
+        }
+    }
+
+    /// Waits until something happens; what.
+    fn wait(&self) -> Vec<Ready> {
+        let mut watched: Vec<(Ready, BorrowedFd<'_>)> = vec![
+            (Ready::Signals, self.signals.as_fd()),
+            (Ready::Agent, self.agent.as_fd()),
+            (Ready::Control, self.control.as_fd()),
+            (Ready::Exit, self.vm.exited()),
+        ];
+        if self.phase.is_ended() {
+            // Neither the agent nor the VM matters any more, and both may stay readable.
+            watched.truncate(1);
+            watched.extend(outputs(&self.streams));
+        }
+        for (id, client) in self.clients.iter() {
+            watched.push((Ready::Client(id), client.as_fd()));
+            watched.extend(
+                client
+                    .ending_outputs()
+                    .map(|output| (Ready::Output, output)),
+            );
+        }
+        let mut list: Vec<PollFd<'_>> = watched
+            .iter()
+            .map(|(_, descriptor)| PollFd::new(*descriptor, PollFlags::POLLIN))
+            .collect();
+        // EINTR and the like find nothing ready; the loop comes back.
+        if poll(&mut list, PollTimeout::NONE).is_err() {
+            return Vec::new();
+        }
+        watched
+            .iter()
+            .zip(&list)
+            .filter(|(_, polled)| polled.any().unwrap_or(false))
+            .map(|((what, _), _)| *what)
+            .collect()
+    }
+
+    fn handle(&mut self, ready: &[Ready]) -> Result<(), AgentFault> {
+        for what in ready {
+            match *what {
+                Ready::Agent => {
+                    self.agent.fill()?;
+                    self.take_messages()?;
+                }
+                Ready::Exit => {
+                    // Its last words may still be on their way through the muxer.
+                    self.drain_agent()?;
+                    if !self.phase.is_ended() {
+                        self.guest_failed(None);
+                    }
+                }
+                Ready::Signals => {
+                    while let Some(signal) = self.signals.next() {
+                        self.signal_workload(signal)?;
+                    }
+                }
+                Ready::Control => self.accept(),
+                Ready::Client(id) => self.serve(id)?,
+                Ready::Output => {}
+            }
+        }
+        self.end_sessions();
+        Ok(())
+    }
+
+    fn take_messages(&mut self) -> Result<(), AgentFault> {
+        while !self.phase.is_ended() {
+            match self.agent.next()? {
+                None => break,
+                Some(GuestMessage::Reply { id, result }) => {
+                    let waiting = self
+                        .pending
+                        .remove(&id)
+                        .ok_or(AgentFault::Unexpected("reply to nothing"))?;
+                    match waiting {
+                        Waiting::Start(client) => self.started(client, result),
+                        Waiting::Exec(client) => self.exec_replied(client, result)?,
+                        Waiting::Signal(client) => self.clients.answer(client, result),
+                        Waiting::Nobody => {}
+                    }
+                }
+                Some(GuestMessage::Event(event)) => self.happened(event)?,
+                Some(GuestMessage::Hello { .. }) => {
+                    return Err(AgentFault::Unexpected("second greeting"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn happened(&mut self, event: Event) -> Result<(), AgentFault> {
+        match event {
+            Event::OutOfMemory => Ok(()),
+            Event::Exited {
+                session: WORKLOAD_SESSION,
+                status,
+                oom_killed,
+            } => self.workload_ended(status, oom_killed),
+            Event::Exited {
+                session, status, ..
+            } => {
+                self.clients.session_ended(session, status);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn outputs(streams: &Joined) -> impl Iterator<Item = (Ready, BorrowedFd<'_>)> {
+    use std::os::fd::AsRawFd;
+    streams.outputs().map(|output| {
+        // SAFETY: the eventfd is owned by `streams`, so it is open as long as the borrow lives.
+        let descriptor = unsafe { BorrowedFd::borrow_raw(output.done.as_raw_fd()) };
+        (Ready::Output, descriptor)
+    })
+}
+
+/// What the guest's console said last, for an error's end.
+fn console_tail(vm: &MicroVm) -> String {
+    let console = vm.console();
+    let text = String::from_utf8_lossy(&console);
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    let first = lines.len().saturating_sub(CONSOLE_LINES);
+    let mut tail = String::new();
+    for line in lines.iter().skip(first).filter(|line| !line.is_empty()) {
+        tail.push_str("\n  guest: ");
+        // Nothing that a guest says may act on the reader's terminal.
+        tail.extend(line.chars().filter(|character| !character.is_control()));
+    }
+    tail
+}

@@ -1,0 +1,182 @@
+//! The container's own process: its start, signals to it, its end, and the end of the VMM with it.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use krun_gpu_protocol::{AgentError, ErrorKind, Reply, RequestBody, WORKLOAD_SESSION};
+
+use super::agent::AgentFault;
+use super::clients::ClientId;
+use super::signals::is_deadly;
+use super::streams::say;
+use super::{Monitor, Waiting, console_tail};
+use crate::control;
+use crate::report;
+use crate::trace;
+
+/// Exit status of a VMM whose guest failed.
+const GUEST_FAILED: i32 = 255;
+
+/// How long a failed guest's output may still take to be written.
+const LAST_OUTPUT: Duration = Duration::from_secs(2);
+
+/// Where the workload is in its life.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// Everything is there but the process.
+    Prepared,
+    /// `start` was sent.
+    Starting,
+    /// The process runs.
+    Running,
+    /// The process ended; its output is being written.
+    Ended(u8),
+}
+
+impl Phase {
+    pub(super) fn is_ended(self) -> bool {
+        matches!(self, Self::Ended(_))
+    }
+}
+
+impl Monitor {
+    /// `start` was called.
+    pub(super) fn start(&mut self, client: ClientId) -> Result<(), AgentFault> {
+        if self.phase != Phase::Prepared {
+            let refusal = AgentError {
+                kind: ErrorKind::Refused,
+                message: "the container was started already".to_owned(),
+                errno: 0,
+            };
+            self.clients.answer(client, Err(refusal));
+            return Ok(());
+        }
+        if has_network() {
+            say(
+                &self.error,
+                "the container has a network, but its VM has no NIC yet: only loopback works",
+            );
+        }
+        let id = self.agent.send(RequestBody::Start)?;
+        self.pending.insert(id, Waiting::Start(client));
+        self.phase = Phase::Starting;
+        Ok(())
+    }
+
+    /// The agent answered to it.
+    pub(super) fn started(&mut self, client: ClientId, result: Result<Reply, AgentError>) {
+        match &result {
+            Ok(_) => {
+                trace::mark("workload_started");
+                self.phase = Phase::Running;
+            }
+            Err(error) => {
+                // `start` is told as well, but Podman shows the user the container's output.
+                say(&self.error, &error.message);
+                self.phase = Phase::Ended(match error.kind {
+                    ErrorKind::NotFound => 127,
+                    ErrorKind::NotExecutable => 126,
+                    ErrorKind::NoSession | ErrorKind::Refused | ErrorKind::Failed => 1,
+                });
+            }
+        }
+        self.clients.answer(client, result);
+        if self.phase.is_ended() {
+            // No stream of a process that never ran will ever end.
+            self.exit_now();
+        }
+    }
+
+    /// Somebody sent us a signal.
+    pub(super) fn signal_workload(&mut self, signal: i32) -> Result<(), AgentFault> {
+        match self.phase {
+            Phase::Prepared if is_deadly(signal) => exit(128 + signal),
+            Phase::Prepared | Phase::Ended(_) => Ok(()),
+            Phase::Starting | Phase::Running => {
+                let id = self.agent.send(RequestBody::Signal {
+                    session: WORKLOAD_SESSION,
+                    signal,
+                    all: false,
+                })?;
+                self.pending.insert(id, Waiting::Nobody);
+                Ok(())
+            }
+        }
+    }
+
+    /// The agent's last message.
+    pub(super) fn workload_ended(&mut self, status: u8, oom: bool) -> Result<(), AgentFault> {
+        if self.phase == Phase::Prepared {
+            return Err(AgentFault::Unexpected(
+                "end of a workload that was not started",
+            ));
+        }
+        trace::mark("workload_exited");
+        if oom {
+            self.reports.out_of_memory();
+        }
+        self.phase = Phase::Ended(status);
+        Ok(())
+    }
+
+    /// Ends the process once the workload has ended and all its output was written.
+    pub(super) fn finish_if_done(&mut self) {
+        if self.phase.is_ended() && self.streams.is_done() {
+            self.exit_now();
+        }
+    }
+
+    fn exit_now(&self) -> ! {
+        trace::mark("end");
+        match self.phase {
+            Phase::Ended(status) => exit(status.into()),
+            Phase::Prepared | Phase::Starting | Phase::Running => exit(GUEST_FAILED),
+        }
+    }
+
+    /// Reads what the agent said before the VM ended.
+    pub(super) fn drain_agent(&mut self) -> Result<(), AgentFault> {
+        // The muxer is gone only when the VM is, and it is ours.
+        let _ = self.vm.vsock().guest_ended();
+        loop {
+            match self.agent.fill().and_then(|()| self.take_messages()) {
+                Ok(()) if self.phase.is_ended() => return Ok(()),
+                // The muxer closes the connection once everything is through.
+                Ok(()) => thread::sleep(Duration::from_millis(1)),
+                Err(AgentFault::Closed) => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+    }
+
+    /// The guest failed: says how, with its last console lines, and ends the process.
+    pub(super) fn guest_failed(&mut self, fault: Option<&AgentFault>) -> ! {
+        let _ = self.vm.vsock().guest_ended();
+        let reason = match (self.vm.exit_reason(), fault) {
+            (Some(reason), _) => reason.to_string(),
+            (None, Some(fault)) => report::chain(fault),
+            (None, None) => "the VM ended".to_owned(),
+        };
+        let until = Instant::now() + LAST_OUTPUT;
+        while !self.streams.is_done() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.reports.console(&self.vm.console());
+        let console = console_tail(&self.vm);
+        say(&self.error, &format!("the guest failed: {reason}{console}"));
+        self.clients.all_answer(&control::Reply::Ended(137));
+        exit(GUEST_FAILED)
+    }
+}
+
+/// Whether there is an interface other than loopback in our network namespace.
+fn has_network() -> bool {
+    nix::net::if_::if_nameindex()
+        .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.name() != c"lo"))
+}
+
+/// Ends the process at once, all its threads with it. The guest's memory needs no tidying.
+fn exit(status: i32) -> ! {
+    // SAFETY: plain system call.
+    unsafe { libc::_exit(status) }
+}

@@ -1,0 +1,40 @@
+//! What the VMM gives up and blocks before the first thread of the VM exists.
+
+use std::io;
+
+use caps::{CapSet, Capability};
+
+/// What can go wrong with it.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum PrivilegesError {
+    /// A capability that does not go.
+    #[error("give up CAP_SYS_ADMIN: {0}")]
+    Capability(String),
+    /// The signal mask.
+    #[error("block signals")]
+    Signals(#[source] io::Error),
+}
+
+/// Gives up CAP_SYS_ADMIN, which was for mounts. Threads have the capabilities of the thread that
+/// starts them, so this comes before all others.
+pub(super) fn drop_mount_rights() -> Result<(), PrivilegesError> {
+    for set in [CapSet::Effective, CapSet::Permitted, CapSet::Bounding] {
+        caps::drop(None, set, Capability::CAP_SYS_ADMIN)
+            .map_err(|error| PrivilegesError::Capability(error.to_string()))?;
+    }
+    Ok(())
+}
+
+/// Blocks every signal: the monitor reads them from a descriptor and passes them on. As the first
+/// process of its pid namespace a VMM would otherwise not even notice a SIGTERM.
+pub(super) fn block_signals() -> Result<(), PrivilegesError> {
+    nix::sys::signal::SigSet::all()
+        .thread_block()
+        .map_err(|error| PrivilegesError::Signals(error.into()))
+}
+
+/// Gives the process its name: libcontainer left another one.
+pub(super) fn take_name() {
+    // SAFETY: the name is a C string of less than 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"krun-gpu".as_ptr()) };
+}

@@ -1,0 +1,122 @@
+//! The tree that the guest gets: what the VMM sees as `/` after pivot_root, less its `/proc`.
+//!
+//! The VMM keeps a procfs at `/proc`, for itself and for `podman top`. A guest that reached it
+//! could write the VMM's memory through `/proc/self/mem`; so the exported tree is a copy of the
+//! mounts, taken while procfs is not among them.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
+
+use krun_gpu_protocol::Propagation;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// What can go wrong with the tree.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum TreeError {
+    /// A mount's propagation.
+    #[error("set the propagation of {}", path.display())]
+    Propagation {
+        /// The mount point.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A step of taking procfs out of the tree.
+    #[error("{0} the exported tree")]
+    Export(&'static str, #[source] io::Error),
+}
+
+/// Gives the mounts their propagation: libcontainer leaves them as the host has them.
+pub(super) fn set_propagation(mounts: &[(PathBuf, Propagation, bool)]) -> Result<(), TreeError> {
+    for (path, propagation, recursive) in mounts {
+        let kind = match propagation {
+            Propagation::Private => MsFlags::MS_PRIVATE,
+            Propagation::Shared => MsFlags::MS_SHARED,
+            Propagation::Slave => MsFlags::MS_SLAVE,
+            // An unbindable mount could not be exported. What it means, the guest shows.
+            Propagation::Unbindable => continue,
+        };
+        let flags = if *recursive {
+            kind | MsFlags::MS_REC
+        } else {
+            kind
+        };
+        mount(None::<&str>, path, None::<&str>, flags, None::<&str>).map_err(|error| {
+            TreeError::Propagation {
+                path: path.clone(),
+                source: error.into(),
+            }
+        })?;
+    }
+    Ok(())
+}
+
+/// Copies the mounts below `/` without any procfs. Each of `proc_mounts` is the top mount there;
+/// the one at `/proc` is put back.
+pub(super) fn export(proc_mounts: &[PathBuf]) -> Result<OwnedFd, TreeError> {
+    let failed = |action| move |source| TreeError::Export(action, source);
+    let proc = clone_tree(c"/proc").map_err(failed("keep /proc apart from"))?;
+    for path in proc_mounts {
+        umount2(path, MntFlags::MNT_DETACH)
+            .map_err(|error| failed("take /proc out of")(error.into()))?;
+    }
+    let root = clone_tree(c"/").map_err(failed("copy"))?;
+    // A shared root would pass /proc on to its copy.
+    make_private(&root).map_err(failed("part from its host"))?;
+    // SAFETY: paths are C strings that live through the call, the descriptor is open.
+    let moved = unsafe {
+        libc::syscall(
+            libc::SYS_move_mount,
+            proc.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            c"/proc".as_ptr(),
+            libc::MOVE_MOUNT_F_EMPTY_PATH,
+        )
+    };
+    if moved < 0 {
+        return Err(failed("put /proc back beside")(io::Error::last_os_error()));
+    }
+    Ok(root)
+}
+
+/// Ends the propagation to and from the top mount of a detached tree.
+fn make_private(tree: &OwnedFd) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: 0,
+        attr_clr: 0,
+        propagation: libc::MS_PRIVATE,
+        userns_fd: 0,
+    };
+    // SAFETY: the path and the attributes live through the call, the descriptor is open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A detached copy of the mounts at and below `path`.
+fn clone_tree(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE.unsigned_abs();
+    // SAFETY: the path lives through the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    match i32::try_from(result) {
+        // SAFETY: the kernel just gave us this descriptor.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

@@ -1,0 +1,102 @@
+//! How libcontainer's container process becomes a VMM, step by step.
+//!
+//! It runs in the container's namespaces, in its cgroup, with its root file system as `/`.
+
+use std::convert::Infallible;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use krun_gpu_protocol::{GUEST_CID, Propagation, ROOT_TAG, STREAM_PORT, Workload};
+use krun_gpu_vmm::devices::fs::FsConfig;
+use krun_gpu_vmm::devices::vsock::VsockConfig;
+use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
+
+use super::{privileges, program, tree};
+use crate::descriptors;
+use crate::install::Parts;
+use crate::monitor::{self, MonitorError, Reports, StandardStreams};
+use crate::split::Machine;
+use crate::trace;
+
+/// Everything that a VMM needs, opened in the host's view.
+#[derive(Debug)]
+pub(super) struct Plan {
+    /// KVM, kernel, initramfs.
+    pub(super) parts: Parts,
+    /// The VM's size.
+    pub(super) machine: Machine,
+    /// What the guest is to prepare.
+    pub(super) workload: Workload,
+    /// Propagation of the host's mounts.
+    pub(super) propagation: Vec<(PathBuf, Propagation, bool)>,
+    /// Where procfs is mounted for the VMM.
+    pub(super) proc_mounts: Vec<PathBuf>,
+    /// The control socket.
+    pub(super) control: UnixListener,
+    /// Where to write what the caller should find.
+    pub(super) reports: Reports,
+    /// `/dev/null`.
+    pub(super) null: File,
+}
+
+/// Why there is no VMM.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum VmmError {
+    /// The workload's program.
+    #[error(transparent)]
+    Program(#[from] program::ProgramError),
+    /// The exported tree.
+    #[error(transparent)]
+    Tree(#[from] tree::TreeError),
+    /// Privileges and signals.
+    #[error(transparent)]
+    Privileges(#[from] privileges::PrivilegesError),
+    /// The standard streams.
+    #[error("take over the standard streams")]
+    Streams(#[source] io::Error),
+    /// The VM.
+    #[error("build the VM")]
+    Build(#[from] BuildError),
+    /// The boot.
+    #[error(transparent)]
+    Monitor(#[from] MonitorError),
+}
+
+/// Carries out `plan`. On return the guest has prepared the workload and the monitor runs.
+pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError> {
+    privileges::take_name();
+    privileges::block_signals()?;
+    // The guest's kernel applies its processes' masks.
+    nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    program::check(Path::new("/"), &plan.workload)?;
+    tree::set_propagation(&plan.propagation)?;
+    let root = tree::export(&plan.proc_mounts)?;
+    privileges::drop_mount_rights()?;
+    trace::mark("sandbox_ready");
+    let streams = StandardStreams::take().map_err(VmmError::Streams)?;
+    let config = VmConfig {
+        kvm: plan.parts.kvm.into(),
+        kernel: plan.parts.kernel,
+        initramfs: plan.parts.initramfs,
+        vcpus: plan.machine.vcpus,
+        memory: plan.machine.memory,
+        cmdline: plan.machine.parameters.join(" "),
+        vsock: VsockConfig {
+            guest_cid: GUEST_CID,
+            stream_port: STREAM_PORT,
+        },
+        root: Some(FsConfig::new(
+            ROOT_TAG,
+            format!("/proc/self/fd/{}", root.as_raw_fd()),
+            usize::from(plan.machine.vcpus),
+        )),
+    };
+    let vm = MicroVm::build(config)?;
+    descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
+    let monitor = monitor::boot(vm, plan.workload, streams, plan.control, plan.reports)?;
+    Ok(monitor.spawn()?)
+}

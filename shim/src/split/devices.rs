@@ -1,0 +1,162 @@
+//! The row of `linux.devices` and of bind mounts whose source is a device (so does rootless
+//! Podman write `--device`).
+//!
+//! A device number means something else in the guest's kernel than in the host's. Numbers that
+//! are the same everywhere are made in the guest; a device of the host's that the guest has not
+//! is refused by name. `--privileged` asks for every device of the host at once and is recognised
+//! by its rule for all devices: there, what the guest has not is left out.
+
+use std::path::Path;
+
+use krun_gpu_protocol::{Device, DeviceKind};
+use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxResources};
+
+use super::SplitError;
+use super::facts::{Facts, Node};
+
+/// Character devices of the guest's kernel, by number.
+const GUEST_DEVICES: [(u32, u32); 14] = [
+    (1, 1),    // mem
+    (1, 3),    // null
+    (1, 5),    // zero
+    (1, 7),    // full
+    (1, 8),    // random
+    (1, 9),    // urandom
+    (1, 11),   // kmsg
+    (5, 0),    // tty
+    (5, 1),    // console
+    (5, 2),    // ptmx
+    (10, 183), // hwrng
+    (10, 200), // net/tun
+    (10, 229), // fuse
+    (10, 232), // kvm
+];
+
+/// Major number of DRM nodes.
+const DRM: u32 = 226;
+
+/// A device that a container asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wanted {
+    /// The field that asks.
+    pub(super) field: String,
+    /// The node to make.
+    pub(super) device: Device,
+}
+
+impl Wanted {
+    /// Reads `linux.devices[index]`.
+    pub(super) fn read(index: usize, device: &LinuxDevice) -> Result<Self, SplitError> {
+        let field = format!("linux.devices[{index}]");
+        let number = |name: &str, value: i64| {
+            u32::try_from(value).map_err(|_| SplitError::Number {
+                field: format!("{field}.{name}"),
+                value,
+            })
+        };
+        let path = super::utf8(|| format!("{field}.path"), device.path())?;
+        if !device.path().is_absolute() {
+            return Err(SplitError::Device {
+                reason: "its path is not absolute",
+                field,
+                path,
+            });
+        }
+        let kind = match device.typ() {
+            LinuxDeviceType::C | LinuxDeviceType::U => DeviceKind::Character,
+            LinuxDeviceType::B => DeviceKind::Block,
+            LinuxDeviceType::P => DeviceKind::Fifo,
+            LinuxDeviceType::A => {
+                return Err(SplitError::Device {
+                    reason: "type `a` is no kind of device",
+                    field,
+                    path,
+                });
+            }
+        };
+        Ok(Self {
+            device: Device {
+                path,
+                kind,
+                major: number("major", device.major())?,
+                minor: number("minor", device.minor())?,
+                mode: device.file_mode().unwrap_or(0o666) & 0o7777,
+                uid: device.uid().unwrap_or(0),
+                gid: device.gid().unwrap_or(0),
+            },
+            field,
+        })
+    }
+}
+
+/// The nodes that the guest makes out of those that are wanted.
+pub(super) fn guest_devices(
+    wanted: Vec<Wanted>,
+    all_allowed: bool,
+    facts: &dyn Facts,
+) -> Result<Vec<Device>, SplitError> {
+    let mut devices = Vec::new();
+    for Wanted { field, device } in wanted {
+        let reason = match refusal(&device, facts) {
+            None => {
+                devices.push(device);
+                continue;
+            }
+            Some(reason) => reason,
+        };
+        if !all_allowed {
+            return Err(SplitError::Device {
+                reason,
+                field,
+                path: device.path,
+            });
+        }
+        tracing::warn!("{field}: {} is left out: {reason}", device.path);
+    }
+    Ok(devices)
+}
+
+/// Why the guest cannot have this device.
+fn refusal(device: &Device, facts: &dyn Facts) -> Option<&'static str> {
+    let number = (device.major, device.minor);
+    match device.kind {
+        DeviceKind::Fifo => None,
+        DeviceKind::Character if GUEST_DEVICES.contains(&number) => None,
+        DeviceKind::Character if device.major == DRM => {
+            Some("this version of krun-gpu has no GPU yet; run the container without it")
+        }
+        kind => (facts.has_device(kind, device.major, device.minor) || is_on_host(device, facts))
+            .then_some("a device of the host cannot be passed into the container's VM"),
+    }
+}
+
+/// Whether the host has this node at the same path: then an engine took it from there. A number
+/// that means nothing on the host does no harm in the guest.
+fn is_on_host(device: &Device, facts: &dyn Facts) -> bool {
+    matches!(facts.node(Path::new(&device.path)), Ok(Node::Device { kind, major, minor, .. })
+        if (kind, major, minor) == (device.kind, device.major, device.minor))
+}
+
+/// Whether the resources allow every device, as `--privileged` writes them.
+pub(super) fn allows_all(resources: Option<&LinuxResources>) -> bool {
+    let rules = resources.and_then(|resources| resources.devices().as_ref());
+    rules.into_iter().flatten().any(|rule| {
+        let all_kinds = matches!(rule.typ(), None | Some(LinuxDeviceType::A));
+        let any = |number: Option<i64>| number.is_none_or(|number| number < 0);
+        let access = rule.access().as_deref().unwrap_or("rwm");
+        rule.allow()
+            && all_kinds
+            && any(rule.major())
+            && any(rule.minor())
+            && "rwm".chars().all(|letter| access.contains(letter))
+    })
+}
+
+/// Whether this is one of the standard nodes, which the agent makes by itself.
+pub(super) fn is_standard(path: &Path) -> bool {
+    [
+        "null", "zero", "full", "random", "urandom", "tty", "ptmx", "console",
+    ]
+    .iter()
+    .any(|name| path == Path::new("/dev").join(name))
+}

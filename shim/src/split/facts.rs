@@ -1,0 +1,144 @@
+//! What the split asks the host about: everything it knows that is not in config.json.
+//!
+//! The split itself is pure, so its rows are tested with made-up answers.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use krun_gpu_protocol::DeviceKind;
+
+use crate::host;
+
+/// What a path of the host is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Node {
+    /// A directory.
+    Directory,
+    /// A character or block device.
+    Device {
+        /// Its kind.
+        kind: DeviceKind,
+        /// Its major number.
+        major: u32,
+        /// Its minor number.
+        minor: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// Its owner.
+        uid: u32,
+        /// Its group.
+        gid: u32,
+    },
+    /// Anything else.
+    File,
+}
+
+/// Answers about the host.
+pub(crate) trait Facts {
+    /// What `path` is, symbolic links followed.
+    fn node(&self, path: &Path) -> io::Result<Node>;
+    /// Size in bytes of the tmpfs that `path` is on; `None` when it is on anything else.
+    fn tmpfs_size(&self, path: &Path) -> io::Result<Option<u64>>;
+    /// Whether a driver of the host's kernel stands behind this device number.
+    fn has_device(&self, kind: DeviceKind, major: u32, minor: u32) -> bool;
+    /// Whether the image has a directory at `destination`.
+    fn image_has_directory(&self, destination: &Path) -> bool;
+    /// Processors.
+    fn processors(&self) -> usize;
+    /// Memory in bytes.
+    fn memory(&self) -> Option<u64>;
+}
+
+/// The real answers, for a container with this root file system.
+#[derive(Debug)]
+pub(crate) struct HostFacts {
+    /// The root file system's path.
+    pub(crate) rootfs: PathBuf,
+}
+
+impl Facts for HostFacts {
+    fn node(&self, path: &Path) -> io::Result<Node> {
+        let metadata = fs::metadata(path)?;
+        let kind = metadata.file_type();
+        let device = metadata.rdev();
+        Ok(if kind.is_dir() {
+            Node::Directory
+        } else if kind.is_char_device() || kind.is_block_device() {
+            Node::Device {
+                kind: if kind.is_block_device() {
+                    DeviceKind::Block
+                } else {
+                    DeviceKind::Character
+                },
+                major: libc::major(device),
+                minor: libc::minor(device),
+                mode: metadata.mode() & 0o7777,
+                uid: metadata.uid(),
+                gid: metadata.gid(),
+            }
+        } else {
+            Node::File
+        })
+    }
+
+    fn tmpfs_size(&self, path: &Path) -> io::Result<Option<u64>> {
+        let status = nix::sys::statfs::statfs(path)?;
+        if status.filesystem_type() != nix::sys::statfs::TMPFS_MAGIC {
+            return Ok(None);
+        }
+        let block = u64::try_from(status.block_size()).unwrap_or(0);
+        Ok(status.blocks().checked_mul(block))
+    }
+
+    fn has_device(&self, kind: DeviceKind, major: u32, minor: u32) -> bool {
+        let kind = match kind {
+            DeviceKind::Character => "char",
+            DeviceKind::Block => "block",
+            DeviceKind::Fifo => return false,
+        };
+        Path::new(&format!("/sys/dev/{kind}/{major}:{minor}")).exists()
+    }
+
+    fn image_has_directory(&self, destination: &Path) -> bool {
+        open_in_root(&self.rootfs, destination)
+            .and_then(|found| nix::sys::stat::fstat(&found).map_err(io::Error::from))
+            .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    }
+
+    fn processors(&self) -> usize {
+        host::processors()
+    }
+
+    fn memory(&self) -> Option<u64> {
+        host::memory()
+    }
+}
+
+/// Opens `path` (O_PATH) as a process with `root` as its root directory would: symbolic links and
+/// `..` stay inside.
+fn open_in_root(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+    let root = fs::File::open(root)?;
+    let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
+    // SAFETY: an open_how of zeroes is valid: no flags, mode or resolve bits.
+    let mut how: libc::open_how = unsafe { std::mem::zeroed() };
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC).unsigned_abs().into();
+    how.resolve = libc::RESOLVE_IN_ROOT;
+    // SAFETY: the path and the open_how outlive the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_openat2,
+            root.as_raw_fd(),
+            path.as_ptr(),
+            &raw const how,
+            size_of::<libc::open_how>(),
+        )
+    };
+    match i32::try_from(result) {
+        // SAFETY: the kernel just gave us this descriptor.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}

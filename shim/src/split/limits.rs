@@ -1,0 +1,172 @@
+//! The row of `linux.resources`: the host's cgroup limits the VM, the guest's cgroup limits the
+//! workload again, so that a workload over its memory loses a process and not its VM.
+
+use krun_gpu_protocol::Limits;
+use oci_spec::runtime::{LinuxMemory, LinuxPids, LinuxResources};
+
+use super::SplitError;
+use super::machine::VMM_OVERHEAD;
+
+/// The smallest memory limit, in bytes, in which a workload's cgroup is of use.
+const MEMORY_MIN: u64 = 16 << 20;
+
+/// Threads that a VMM may need; a smaller limit on processes holds in the guest alone.
+const VMM_THREADS: i64 = 64;
+
+/// The memory limit in bytes.
+pub(super) fn memory_limit(resources: Option<&LinuxResources>) -> Result<Option<u64>, SplitError> {
+    let limit = resources
+        .and_then(|resources| resources.memory().as_ref())
+        .and_then(LinuxMemory::limit);
+    let Some(limit) = limit.and_then(positive) else {
+        return Ok(None);
+    };
+    if limit < MEMORY_MIN {
+        return Err(SplitError::MemoryTooSmall {
+            field: "linux.resources.memory.limit",
+            value: limit,
+            least: MEMORY_MIN,
+        });
+    }
+    Ok(Some(limit))
+}
+
+/// The guest's limits. There is no swap in a guest, so `memory.swap` needs no row here: it limits
+/// the VM on the host.
+pub(super) fn guest_limits(resources: Option<&LinuxResources>) -> Result<Limits, SplitError> {
+    let Some(resources) = resources else {
+        return Ok(Limits::default());
+    };
+    let cpu = resources.cpu().as_ref();
+    let quota = cpu.and_then(|cpu| cpu.quota()).and_then(positive);
+    let period = cpu
+        .and_then(|cpu| cpu.period())
+        .filter(|period| *period > 0);
+    let mut unified: Vec<(String, String)> = resources
+        .unified()
+        .iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    unified.sort();
+    Ok(Limits {
+        memory_max: memory_limit(Some(resources))?,
+        memory_low: resources
+            .memory()
+            .as_ref()
+            .and_then(LinuxMemory::reservation)
+            .and_then(positive),
+        memory_swap_max: None,
+        cpu_max: match (quota, period) {
+            (None, None) => None,
+            (quota, period) => Some((quota, period.unwrap_or(DEFAULT_PERIOD))),
+        },
+        cpu_weight: cpu
+            .and_then(|cpu| cpu.shares())
+            .filter(|shares| *shares > 0)
+            .map(weight),
+        pids_max: resources.pids().as_ref().map(|pids| positive(pids.limit())),
+        unified,
+    })
+}
+
+/// The host's resources for a VM with `memory` bytes: those of the workload, and what a VM needs
+/// on top of them.
+pub(super) fn host_resources(
+    resources: &LinuxResources,
+    limit: Option<u64>,
+    memory: u64,
+) -> LinuxResources {
+    let mut host = resources.clone();
+    if let (Some(limit), Some(section)) = (limit, host.memory_mut()) {
+        let overhead = signed(memory.saturating_sub(limit).saturating_add(VMM_OVERHEAD));
+        let raise = |value: Option<i64>| {
+            value.map(|value| match value {
+                value if value > 0 => value.saturating_add(overhead),
+                unlimited => unlimited,
+            })
+        };
+        section.set_limit(raise(section.limit()));
+        section.set_swap(raise(section.swap()));
+    }
+    if let Some(limit) = host.pids().as_ref().map(LinuxPids::limit)
+        && limit > 0
+        && limit < VMM_THREADS
+    {
+        let mut pids = LinuxPids::default();
+        pids.set_limit(VMM_THREADS);
+        host.set_pids(Some(pids));
+    }
+    // Names of the guest's cgroup files; on the host they would limit the VM below its needs.
+    host.set_unified(None);
+    // A VMM opens no device but the ones it was given.
+    host.set_devices(None);
+    host
+}
+
+/// The kernel's default period in microseconds.
+pub(super) const DEFAULT_PERIOD: u64 = 100_000;
+
+/// cgroup v1's shares (2 to 262144) as cgroup v2's weight (1 to 10000).
+fn weight(shares: u64) -> u64 {
+    let shares = shares.clamp(2, 262_144);
+    1 + (shares - 2) * 9999 / 262_142
+}
+
+/// Zero and less mean no limit.
+fn positive(value: i64) -> Option<u64> {
+    u64::try_from(value).ok().filter(|value| *value > 0)
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resources(text: &str) -> LinuxResources {
+        serde_json::from_str(text).unwrap()
+    }
+
+    #[test]
+    fn podmans_limits() {
+        let resources = resources(
+            r#"{"memory": {"limit": 268435456, "swap": 536870912},
+                "cpu": {"quota": 200000, "period": 100000, "shares": 1024},
+                "pids": {"limit": 2048}}"#,
+        );
+        let guest = guest_limits(Some(&resources)).unwrap();
+        assert_eq!(guest.memory_max, Some(256 << 20));
+        assert_eq!(guest.cpu_max, Some((Some(200_000), 100_000)));
+        assert_eq!(guest.cpu_weight, Some(39));
+        assert_eq!(guest.pids_max, Some(Some(2048)));
+
+        let host = host_resources(&resources, guest.memory_max, 320 << 20);
+        let memory = host.memory().unwrap();
+        let expected = signed((320 << 20) + VMM_OVERHEAD);
+        assert_eq!(memory.limit(), Some(expected));
+        assert_eq!(memory.swap(), Some(expected + (256 << 20)));
+        assert_eq!(host.pids().unwrap().limit(), 2048);
+    }
+
+    #[test]
+    fn a_small_number_of_processes_does_not_starve_the_vmm() {
+        let host = host_resources(&resources(r#"{"pids": {"limit": 5}}"#), None, 1 << 30);
+        assert_eq!(host.pids().unwrap().limit(), VMM_THREADS);
+        let host = host_resources(&resources(r#"{"pids": {"limit": -1}}"#), None, 1 << 30);
+        assert_eq!(host.pids().unwrap().limit(), -1);
+    }
+
+    #[test]
+    fn too_little_memory_is_an_error_with_the_field() {
+        let error =
+            guest_limits(Some(&resources(r#"{"memory": {"limit": 8388608}}"#))).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains("linux.resources.memory.limit") && text.contains("8388608"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,290 @@
+//! The split: one OCI configuration becomes the VMM's sandbox (host) and the workload (guest).
+//!
+//! This is the table of design.md section 2. Every field of config.json has exactly one row:
+//!
+//! | field | host | guest | row |
+//! | --- | --- | --- | --- |
+//! | `process.*` but the next two | - | applied to the workload | [`process`] |
+//! | `process.apparmorProfile`, `selinuxLabel` | on the VMM | - | [`sandbox`] |
+//! | `root`, `mounts` | real mounts | shown again; a kernel's own file systems | [`mounts`] |
+//! | `hostname`, `domainname`, `linux.sysctl`, `maskedPaths`, `readonlyPaths` | - | applied | here |
+//! | `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets` | of the VMM | its own | [`sandbox`] |
+//! | `linux.resources` | with the VM's overhead | the same limits | [`limits`] |
+//! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`] |
+//! | `linux.seccomp` | never | compiled | [`seccomp`] |
+//! | `linux.rootfsPropagation` | yes | yes | [`sandbox`], here |
+//! | `linux.personality` | - | applied | [`process`] |
+//! | `linux.intelRdt`, `memoryPolicy`, `mountLabel` | yes | - | [`sandbox`] |
+//! | `linux.netDevices` | refused until there is a NIC | - | here |
+//! | `hooks` | all but startContainer | startContainer | [`sandbox`], here |
+//! | `vm`, `annotations` | the VM's size | - | [`machine`] |
+//!
+//! The module is pure: what it must know of the host it asks [`facts`].
+
+mod devices;
+mod facts;
+mod limits;
+mod machine;
+mod mounts;
+mod options;
+mod process;
+mod sandbox;
+mod seccomp;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use krun_gpu_protocol::{Hook, Propagation, Workload};
+use oci_spec::runtime::{Linux, Root, Spec};
+
+pub(crate) use facts::{Facts, HostFacts};
+pub(crate) use machine::Machine;
+pub(crate) use options::words as mount_words;
+pub(crate) use process::{guest_process, personality};
+pub(crate) use seccomp::{SeccompError, compile as compile_seccomp};
+
+use crate::config::Config;
+use crate::time;
+
+/// Why a configuration cannot be run in a VM.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SplitError {
+    /// A value that is not there yet, or never.
+    #[error("{field} `{value}` is not supported: {reason}")]
+    Unsupported {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A number out of range.
+    #[error("{field}: {value} is out of range")]
+    Number {
+        /// The field.
+        field: String,
+        /// Its value.
+        value: i64,
+    },
+    /// A path or string that is not UTF-8.
+    #[error("{field} `{}` is not UTF-8", path.display())]
+    Utf8 {
+        /// The field.
+        field: String,
+        /// Its value.
+        path: PathBuf,
+    },
+    /// A soft limit above the hard one.
+    #[error(
+        "process.rlimits[{index}]: {name} has a soft limit of {soft} above its hard limit of {hard}"
+    )]
+    Rlimit {
+        /// The place in the list.
+        index: usize,
+        /// The limit.
+        name: String,
+        /// Its soft value.
+        soft: u64,
+        /// Its hard value.
+        hard: u64,
+    },
+    /// A mount that cannot be.
+    #[error("{field}: cannot mount {}: {reason}", destination.display())]
+    Mount {
+        /// The field.
+        field: String,
+        /// Where it should be.
+        destination: PathBuf,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// A mount of something that is not there.
+    #[error("{field} `{}`", path.display())]
+    MountSource {
+        /// The field.
+        field: String,
+        /// Its value.
+        path: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A device that the guest cannot have.
+    #[error("{field}: device {path}: {reason}")]
+    Device {
+        /// The field.
+        field: String,
+        /// The device's path in the container.
+        path: String,
+        /// Why not.
+        reason: &'static str,
+    },
+    /// Memory in which nothing runs.
+    #[error("{field}: {value} bytes are too few, a container in a VM needs at least {} MiB", least >> 20)]
+    MemoryTooSmall {
+        /// The field.
+        field: &'static str,
+        /// Its value in bytes.
+        value: u64,
+        /// The least value in bytes.
+        least: u64,
+    },
+    /// A list of processors that cannot be read.
+    #[error("linux.resources.cpu.cpus `{value}` is no list of processors")]
+    Cpuset {
+        /// Its value.
+        value: String,
+    },
+    /// An annotation that is wrong or not allowed.
+    #[error("annotation {name}=`{value}`: {reason}")]
+    Annotation {
+        /// Its name.
+        name: String,
+        /// Its value.
+        value: String,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// The seccomp filter.
+    #[error(transparent)]
+    Seccomp(#[from] SeccompError),
+}
+
+/// Both halves.
+#[derive(Debug)]
+pub(crate) struct Split {
+    /// The VMM's sandbox, for libcontainer.
+    pub(crate) host: Spec,
+    /// The workload, for the agent. Its `state` is empty and its process has no streams yet.
+    pub(crate) workload: Workload,
+    /// The VM's size.
+    pub(crate) machine: Machine,
+    /// Propagation of host mounts, by destination.
+    pub(crate) propagation: Vec<(PathBuf, Propagation, bool)>,
+}
+
+/// Splits `spec`, which passed the checks of `bundle`.
+pub(crate) fn split(
+    spec: &Spec,
+    rootfs: &Path,
+    config: &Config,
+    facts: &dyn Facts,
+) -> Result<Split, SplitError> {
+    let machine = Machine::new(spec, config, facts)?;
+    let linux = spec.linux().clone().unwrap_or_default();
+    if let Some(name) = linux
+        .net_devices()
+        .iter()
+        .flatten()
+        .map(|(name, _)| name)
+        .next()
+    {
+        return Err(SplitError::Unsupported {
+            field: "linux.netDevices",
+            value: name.clone(),
+            reason: "this version of krun-gpu has no network yet",
+        });
+    }
+    let resources = linux.resources().as_ref();
+    let mut mounts = mounts::split(spec.mounts().as_deref().unwrap_or_default(), facts)?;
+    let mut wanted = Vec::new();
+    for (index, device) in linux.devices().iter().flatten().enumerate() {
+        wanted.push(devices::Wanted::read(index, device)?);
+    }
+    wanted.append(&mut mounts.devices);
+    let all_allowed = devices::allows_all(resources);
+    let memory_limit = limits::memory_limit(resources)?;
+    let seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
+    let process = spec.process().clone().unwrap_or_default();
+    let workload = Workload {
+        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+        domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
+        root_readonly: spec
+            .root()
+            .as_ref()
+            .and_then(Root::readonly)
+            .unwrap_or(false),
+        root_propagation: root_propagation(&linux)?,
+        mounts: mounts.guest,
+        devices: devices::guest_devices(wanted, all_allowed, facts)?,
+        masked_paths: linux.masked_paths().clone().unwrap_or_default(),
+        readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
+        sysctl: sorted(&linux),
+        limits: limits::guest_limits(resources)?,
+        start_container_hooks: start_hooks(spec)?,
+        state: String::new(),
+        process: guest_process(&process, seccomp, personality(spec)?)?,
+        realtime_ns: time::realtime_ns(),
+    };
+    let host = sandbox::host_spec(spec, rootfs, mounts.host, memory_limit, machine.memory);
+    Ok(Split {
+        host,
+        workload,
+        machine,
+        propagation: mounts.propagation,
+    })
+}
+
+fn root_propagation(linux: &Linux) -> Result<Option<Propagation>, SplitError> {
+    Ok(Some(match linux.rootfs_propagation().as_deref() {
+        None | Some("") => return Ok(None),
+        Some("private" | "rprivate") => Propagation::Private,
+        Some("shared" | "rshared") => Propagation::Shared,
+        Some("slave" | "rslave") => Propagation::Slave,
+        Some("unbindable" | "runbindable") => Propagation::Unbindable,
+        Some(other) => {
+            return Err(SplitError::Unsupported {
+                field: "linux.rootfsPropagation",
+                value: other.to_owned(),
+                reason: "there is no such propagation",
+            });
+        }
+    }))
+}
+
+fn sorted(linux: &Linux) -> Vec<(String, String)> {
+    let mut values: Vec<(String, String)> = linux
+        .sysctl()
+        .iter()
+        .flatten()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    values.sort();
+    values
+}
+
+fn start_hooks(spec: &Spec) -> Result<Vec<Hook>, SplitError> {
+    let hooks = spec
+        .hooks()
+        .as_ref()
+        .and_then(|hooks| hooks.start_container().as_ref());
+    hooks
+        .into_iter()
+        .flatten()
+        .enumerate()
+        .map(|(index, hook)| {
+            Ok(Hook {
+                path: utf8(
+                    || format!("hooks.startContainer[{index}].path"),
+                    hook.path(),
+                )?,
+                args: hook.args().clone().unwrap_or_default(),
+                env: hook.env().clone(),
+                timeout: hook
+                    .timeout()
+                    .and_then(|seconds| u32::try_from(seconds).ok()),
+            })
+        })
+        .collect()
+}
+
+fn utf8(field: impl FnOnce() -> String, path: &Path) -> Result<String, SplitError> {
+    match path.to_str() {
+        Some(text) => Ok(text.to_owned()),
+        None => Err(SplitError::Utf8 {
+            field: field(),
+            path: path.to_owned(),
+        }),
+    }
+}

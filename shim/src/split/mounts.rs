@@ -1,0 +1,240 @@
+//! The rows of `mounts`: what the host mounts for real, and what the guest's kernel mounts.
+//!
+//! A mount of a kernel's own file system (proc, sysfs, tmpfs, ...) belongs to the guest. On the
+//! host a small tmpfs stands in its place: it makes the mount point exist in the exported tree,
+//! and mount points below it are made in the stand-in, not in the container's image. Everything
+//! else is mounted on the host with its real flags, and shown in the guest with the same ones.
+
+use std::path::{Path, PathBuf};
+
+use krun_gpu_protocol::{Mount, MountFlags, MountSource, Propagation};
+use oci_spec::runtime::Mount as OciMount;
+
+use super::SplitError;
+use super::devices::{Wanted, is_standard};
+use super::facts::{Facts, Node};
+use super::options::MountOptions;
+
+/// File systems that show a kernel's own state.
+const GUEST_KINDS: [&str; 16] = [
+    "proc",
+    "sysfs",
+    "tmpfs",
+    "ramfs",
+    "devpts",
+    "devtmpfs",
+    "mqueue",
+    "cgroup",
+    "cgroup2",
+    "debugfs",
+    "tracefs",
+    "securityfs",
+    "bpf",
+    "binfmt_misc",
+    "configfs",
+    "hugetlbfs",
+];
+
+/// Both halves of all mounts.
+#[derive(Debug, Default)]
+pub(super) struct Mounts {
+    /// For libcontainer, in the specification's order.
+    pub(super) host: Vec<OciMount>,
+    /// For the agent, in the same order.
+    pub(super) guest: Vec<Mount>,
+    /// Propagation that the host's mounts must get once they are in place.
+    pub(super) propagation: Vec<(PathBuf, Propagation, bool)>,
+    /// Bind mounts that were devices.
+    pub(super) devices: Vec<Wanted>,
+}
+
+/// Splits all mounts.
+pub(super) fn split(mounts: &[OciMount], facts: &dyn Facts) -> Result<Mounts, SplitError> {
+    let mut all = Mounts::default();
+    let mounts_dev = |mount: &OciMount| mount.destination() == Path::new("/dev");
+    if !mounts.iter().any(mounts_dev) {
+        // libcontainer makes nodes and links in /dev, which must not be the image's.
+        all.host.push(stand_in(Path::new("/dev")));
+    }
+    for (index, mount) in mounts.iter().enumerate() {
+        all.add(index, mount, facts)?;
+    }
+    if !mounts
+        .iter()
+        .any(|mount| mount.typ().as_deref() == Some("proc"))
+    {
+        all.host.push(proc_mount(Path::new("/proc")));
+    }
+    Ok(all)
+}
+
+impl Mounts {
+    fn add(&mut self, index: usize, mount: &OciMount, facts: &dyn Facts) -> Result<(), SplitError> {
+        let words = mount.options().clone().unwrap_or_default();
+        let options = MountOptions::read(&words);
+        let destination = mount.destination();
+        let field = |name: &str| format!("mounts[{index}].{name}");
+        let source = mount.source().clone().unwrap_or_default();
+        if options.id_map || mount.uid_mappings().is_some() {
+            return Err(SplitError::Mount {
+                field: field("options"),
+                destination: destination.clone(),
+                reason: "id-mapped mounts are not there yet",
+            });
+        }
+        let kind = mount.typ().clone().unwrap_or_default();
+        if !options.bind && kind != "bind" {
+            if GUEST_KINDS.contains(&kind.as_str()) {
+                let source = super::utf8(|| field("source"), &source)?;
+                return self.add_guest(field("destination"), mount, kind, source, options, facts);
+            }
+            return self.add_host(index, mount, options);
+        }
+        let node = facts
+            .node(&source)
+            .map_err(|error| SplitError::MountSource {
+                field: field("source"),
+                path: source.clone(),
+                source: error,
+            })?;
+        if let Some(size) = shared_memory(destination, &source, facts) {
+            let options = MountOptions {
+                data: vec!["mode=1777".to_owned(), format!("size={size}")],
+                ..options
+            };
+            let (kind, source) = ("tmpfs".to_owned(), "shm".to_owned());
+            return self.add_guest(field("destination"), mount, kind, source, options, facts);
+        }
+        if destination == Path::new("/dev") {
+            return Err(SplitError::Mount {
+                field: field("destination"),
+                destination: destination.clone(),
+                reason: "the host's device nodes mean nothing to the guest's kernel",
+            });
+        }
+        match node {
+            // The agent makes these in any case.
+            Node::Device { .. } if is_standard(destination) => Ok(()),
+            Node::Device {
+                kind,
+                major,
+                minor,
+                mode,
+                uid,
+                gid,
+            } => {
+                self.devices.push(Wanted {
+                    device: krun_gpu_protocol::Device {
+                        path: super::utf8(|| field("destination"), destination)?,
+                        kind,
+                        major,
+                        minor,
+                        mode,
+                        uid,
+                        gid,
+                    },
+                    field: format!("mounts[{index}]"),
+                });
+                Ok(())
+            }
+            Node::Directory | Node::File => self.add_host(index, mount, options),
+        }
+    }
+
+    fn add_host(
+        &mut self,
+        index: usize,
+        mount: &OciMount,
+        options: MountOptions,
+    ) -> Result<(), SplitError> {
+        if let Some((propagation, recursive)) = options.propagation {
+            let destination = mount.destination().clone();
+            self.propagation.push((destination, propagation, recursive));
+        }
+        self.guest.push(Mount {
+            destination: super::utf8(
+                || format!("mounts[{index}].destination"),
+                mount.destination(),
+            )?,
+            source: MountSource::Host,
+            flags: options.flags,
+            propagation: options.propagation,
+        });
+        self.host.push(mount.clone());
+        Ok(())
+    }
+
+    fn add_guest(
+        &mut self,
+        field: String,
+        mount: &OciMount,
+        kind: String,
+        source: String,
+        options: MountOptions,
+        facts: &dyn Facts,
+    ) -> Result<(), SplitError> {
+        let destination = mount.destination();
+        if kind == "proc" {
+            // The VMM's own: never exported, but `podman top` and xattr calls look into it.
+            self.host.push(proc_mount(destination));
+        } else if !(options.copy_up && facts.image_has_directory(destination)) {
+            self.host.push(stand_in(destination));
+        }
+        self.guest.push(Mount {
+            destination: super::utf8(|| field, destination)?,
+            source: MountSource::Guest {
+                // The guest has cgroup v2 alone.
+                kind: if kind == "cgroup" {
+                    "cgroup2".to_owned()
+                } else {
+                    kind
+                },
+                source,
+                data: options.data.join(","),
+                copy_up: options.copy_up,
+            },
+            flags: options.flags - MountFlags::RECURSIVE,
+            propagation: options.propagation,
+        });
+        Ok(())
+    }
+}
+
+/// Podman makes a tmpfs of the host for /dev/shm and binds it; the guest gets one of its own, of
+/// the same size. The host's own /dev/shm is bound when a container is to share it.
+fn shared_memory(destination: &Path, source: &Path, facts: &dyn Facts) -> Option<u64> {
+    if destination != Path::new("/dev/shm")
+        || source == Path::new("/dev/shm")
+        || source.file_name()? != "shm"
+    {
+        return None;
+    }
+    facts.tmpfs_size(source).ok().flatten()
+}
+
+/// A small tmpfs of the host that stands where the guest mounts something.
+fn stand_in(destination: &Path) -> OciMount {
+    let mut mount = OciMount::default();
+    mount
+        .set_destination(destination.to_owned())
+        .set_typ(Some("tmpfs".to_owned()))
+        .set_source(Some(PathBuf::from("tmpfs")))
+        .set_options(Some(
+            ["nosuid", "noexec", "mode=755", "size=64k"]
+                .map(str::to_owned)
+                .to_vec(),
+        ));
+    mount
+}
+
+fn proc_mount(destination: &Path) -> OciMount {
+    let mut mount = OciMount::default();
+    mount
+        .set_destination(destination.to_owned())
+        .set_typ(Some("proc".to_owned()))
+        .set_source(Some(PathBuf::from("proc")))
+        .set_options(Some(
+            ["nosuid", "noexec", "nodev"].map(str::to_owned).to_vec(),
+        ));
+    mount
+}

@@ -1,0 +1,113 @@
+//! What is known of a container between two calls of `krun-gpu`: `state.json`.
+//!
+//! The public part has the keys of the OCI state (runtime-spec, runtime.md, "State"); the rest is
+//! what `start`, `delete` and `exec` need and config.json may no longer say.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::Hook;
+use serde::{Deserialize, Serialize};
+
+use super::id::ContainerId;
+use super::process::ProcessIdentity;
+
+/// Version of the specification that our states follow.
+pub(crate) const OCI_VERSION: &str = "1.2.0";
+
+/// Where a container is in its life.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Status {
+    /// `create` is at work, or died at it.
+    Creating,
+    /// The VM runs, the workload waits for `start`.
+    Created,
+    /// The workload runs.
+    Running,
+    /// The VMM is gone.
+    Stopped,
+}
+
+impl Status {
+    /// The specification's word.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Creating => "creating",
+            Self::Created => "created",
+            Self::Running => "running",
+            Self::Stopped => "stopped",
+        }
+    }
+}
+
+/// `state.json`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Record {
+    /// Version of the specification.
+    pub(crate) oci_version: String,
+    /// The container's id.
+    pub(crate) id: ContainerId,
+    /// As of the last change; [`super::Container::status`] is what holds now.
+    pub(crate) status: Status,
+    /// The VMM.
+    pub(crate) process: Option<ProcessIdentity>,
+    /// The bundle's absolute path.
+    pub(crate) bundle: PathBuf,
+    /// The root file system's absolute path.
+    pub(crate) rootfs: PathBuf,
+    /// When it was created, UTC.
+    pub(crate) created: String,
+    /// The user who created it.
+    pub(crate) owner: u32,
+    /// config.json's annotations.
+    pub(crate) annotations: HashMap<String, String>,
+    /// The cgroup that `create` made, for `delete`.
+    pub(crate) cgroup: Option<CgroupRecord>,
+    /// Hooks still to run.
+    pub(crate) poststart: Vec<Hook>,
+    /// Hooks still to run.
+    pub(crate) poststop: Vec<Hook>,
+}
+
+/// A cgroup as libcgroups names it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CgroupRecord {
+    /// Path below the mount point, or `slice:prefix:name`.
+    pub(crate) path: PathBuf,
+    /// systemd made it.
+    pub(crate) systemd: bool,
+}
+
+/// The OCI state as hooks and the workload's startContainer hooks read it.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct OciState<'a> {
+    pub(crate) oci_version: &'a str,
+    pub(crate) id: &'a str,
+    pub(crate) status: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) pid: Option<i32>,
+    pub(crate) bundle: &'a std::path::Path,
+    #[serde(skip_serializing_if = "HashMap::is_empty")]
+    pub(crate) annotations: &'a HashMap<String, String>,
+}
+
+impl Record {
+    /// The OCI state as JSON, with `status` and `pid` as given.
+    pub(crate) fn oci_state(&self, status: Status, pid: Option<i32>) -> String {
+        let state = OciState {
+            oci_version: &self.oci_version,
+            id: self.id.as_str(),
+            status: status.as_str(),
+            pid,
+            bundle: &self.bundle,
+            annotations: &self.annotations,
+        };
+        // Strings and numbers alone: nothing here can fail to become JSON, except a path that is
+        // not UTF-8, which no config.json can name.
+        serde_json::to_string(&state).unwrap_or_default()
+    }
+}
