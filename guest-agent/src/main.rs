@@ -3,6 +3,8 @@
 //! Started by the kernel as PID 1. Whatever happens ends in a reboot, which ends the VM; what
 //! went wrong is on the console, whose last lines the host reports.
 
+use std::process::ExitCode;
+
 use krun_gpu_agent::boot::{self, BootError};
 use krun_gpu_agent::{Agent, AgentFault, Transport, chain};
 use krun_gpu_protocol::HOST_CID;
@@ -15,13 +17,19 @@ enum InitError {
     Run(#[from] AgentFault),
 }
 
-fn main() {
+fn main() -> ExitCode {
     let uptime = boot::uptime_us();
+    // Started by mistake on a host, it must not reboot that.
+    if !rustix::process::getpid().is_init() {
+        eprintln!("krun-gpu-agent: runs as PID 1 of a guest only");
+        return ExitCode::FAILURE;
+    }
     if let Err(error) = run(uptime) {
         eprintln!("krun-gpu-agent: {}", chain(&error));
     }
     let error = boot::reboot();
     eprintln!("krun-gpu-agent: reboot: {}", chain(&error));
+    ExitCode::FAILURE
 }
 
 fn run(uptime_us: u64) -> Result<(), InitError> {
