@@ -38,7 +38,7 @@ fn main() -> ExitCode {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
             report::failure(&cli.global, &error);
-            ExitCode::FAILURE
+            ExitCode::from(error.status())
         }
     }
 }

@@ -109,12 +109,6 @@ pub(super) fn check(spec: &Spec) -> Result<(), InvalidConfig> {
             absolute(|| format!("linux.namespaces[{index}].path"), path)?;
         }
     }
-    for (index, mount) in spec.mounts().iter().flatten().enumerate() {
-        absolute(
-            || format!("mounts[{index}].destination"),
-            mount.destination(),
-        )?;
-    }
     check_hooks(spec)?;
     check_process(spec.process().as_ref().ok_or_else(|| missing("process"))?)
 }

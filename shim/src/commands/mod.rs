@@ -53,6 +53,16 @@ pub(crate) enum CommandError {
     Nothing,
 }
 
+impl CommandError {
+    /// The exit status of a command that failed so; crun's.
+    pub(crate) fn status(&self) -> u8 {
+        match self {
+            Self::Exec(exec::ExecError::Guest(_)) => 255,
+            _ => 1,
+        }
+    }
+}
+
 /// Runs the command that was given.
 pub(crate) fn run(cli: &Cli) -> Result<u8, CommandError> {
     let global = &cli.global;

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::{MountSource, Workload};
@@ -73,17 +74,10 @@ pub(super) fn check(root: &Path, workload: &Workload) -> Result<(), ProgramError
     let is_guests = |path: &Path| guests.iter().any(|mount| path.starts_with(mount));
     let cwd = Path::new(&process.cwd);
     if !is_guests(cwd) {
-        let error = match fs::metadata(inside(root, cwd)) {
-            Ok(found) if found.is_dir() => None,
-            Ok(_) => Some(io::Error::from_raw_os_error(libc::ENOTDIR)),
-            Err(error) => Some(error),
-        };
-        if let Some(source) = error {
-            return Err(ProgramError::WorkingDirectory {
-                cwd: process.cwd.clone(),
-                source,
-            });
-        }
+        enter(&inside(root, cwd)).map_err(|source| ProgramError::WorkingDirectory {
+            cwd: process.cwd.clone(),
+            source,
+        })?;
     }
     let name = process.args.first().map_or("", String::as_str);
     let obstacle = |path: &Path| {
@@ -115,6 +109,19 @@ pub(super) fn check(root: &Path, workload: &Workload) -> Result<(), ProgramError
         name: name.to_owned(),
         source: io::Error::from_raw_os_error(libc::ENOENT),
     }))
+}
+
+/// A working directory that is missing is made, as under crun.
+fn enter(cwd: &Path) -> io::Result<()> {
+    match fs::metadata(cwd) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => Err(io::Error::from_raw_os_error(libc::ENOTDIR)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o755)
+            .create(cwd),
+        Err(error) => Err(error),
+    }
 }
 
 fn inside(root: &Path, path: &Path) -> PathBuf {
@@ -230,9 +237,11 @@ mod tests {
             said("/bin", "/"),
             "the path `/bin` is not a regular file: Operation not permitted"
         );
+        assert_eq!(said("good", "/new/deep"), "runs");
+        assert!(root.path().join("new/deep").is_dir());
         assert_eq!(
-            said("good", "/none"),
-            "chdir to `/none`: No such file or directory"
+            said("good", "/bin/good"),
+            "chdir to `/bin/good`: Not a directory"
         );
     }
 }
