@@ -92,21 +92,18 @@ impl Sources {
     }
 }
 
-/// Installs the Debian package `package` unless `program` is there.
-pub(crate) fn require_program(
-    program: &Path,
-    package: &str,
-    cache: &Cache,
-) -> Result<(), HostError> {
-    if fs::metadata(program).is_ok() {
+/// Installs mmdebstrap unless it is there, and with it the newest keys of Debian's archive.
+pub(crate) fn require_mmdebstrap(cache: &Cache) -> Result<(), HostError> {
+    if fs::metadata("/usr/bin/mmdebstrap").is_ok() {
         return Ok(());
     }
-    progress::step("host packages", format!("installing {package}"));
+    progress::step("host packages", "installing mmdebstrap");
     let log = cache.log("apt");
     process::run_logged(Command::new("apt-get").arg("update"), &log)?;
     let mut install = Command::new("apt-get");
     install
-        .args(["install", "--yes", "--no-install-recommends", package])
+        .args(["install", "--yes", "--no-install-recommends"])
+        .args(["mmdebstrap", "debian-archive-keyring"])
         .env("DEBIAN_FRONTEND", "noninteractive");
     process::run_logged(&mut install, &log)?;
     Ok(())

@@ -1,9 +1,6 @@
 //! Container images for the tests and the demo, made here since the test VM has no network.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::PathBuf, process::Command};
 
 use crate::{
     cache::{Cache, CacheError, Inputs},
@@ -40,7 +37,7 @@ pub(crate) enum ImageError {
 pub(crate) fn debian(cache: &Cache) -> Result<PathBuf, ImageError> {
     let hash = Inputs::default().bytes(ARGUMENTS.join(" ")).hash();
     let entry = cache.entry(TITLE, "debian-image", &hash, |path| {
-        host::require_program(Path::new("/usr/bin/mmdebstrap"), "mmdebstrap", cache)?;
+        host::require_mmdebstrap(cache)?;
         progress::step(TITLE, "making it with mmdebstrap");
         let mut command = Command::new("mmdebstrap");
         command

@@ -11,6 +11,9 @@ use crate::{
     vm::{self, Status, Streams, VmOptions},
 };
 
+/// What `krun-gpu check` must find good on a machine that is used directly.
+const NEEDED: [&str; 2] = ["KVM", "cgroup v2"];
+
 /// What to run.
 pub(crate) struct Job {
     /// The command and its arguments.
@@ -40,12 +43,15 @@ impl Machine {
         }
         let detail = match probe(workshop, products)? {
             Ok(detail) => {
-                progress::step("/dev/kvm", format!("{detail}; using it directly"));
+                progress::step(
+                    "this machine",
+                    format!("{detail}; using this machine directly"),
+                );
                 return Ok(Self::Direct);
             }
             Err(detail) => detail,
         };
-        progress::step("/dev/kvm", format!("{detail}; using the test VM"));
+        progress::step("this machine", format!("{detail}; using the test VM"));
         Ok(Self::Vm)
     }
 
@@ -67,7 +73,7 @@ impl Machine {
     }
 }
 
-/// What `krun-gpu check` says about KVM: what is right with it, or what is wrong.
+/// What `krun-gpu check` says about [`NEEDED`]: what is right with it, or what is wrong.
 fn probe(workshop: &Workshop, products: &Products) -> Result<Result<String, String>, CommandError> {
     let mut command = workshop
         .namespace
@@ -83,16 +89,19 @@ fn probe(workshop: &Workshop, products: &Products) -> Result<Result<String, Stri
         })?;
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).map_err(CommandError::Check)?;
-    let item = report["items"]
-        .as_array()
-        .and_then(|items| items.iter().find(|item| item["name"] == "KVM"))
-        .ok_or(CommandError::CheckWithoutKvm)?;
-    let detail = item["detail"].as_str().unwrap_or_default().to_owned();
-    Ok(if item["verdict"] == "ok" {
-        Ok(detail)
-    } else {
-        Err(detail)
-    })
+    let mut good = Vec::new();
+    for name in NEEDED {
+        let item = report["items"]
+            .as_array()
+            .and_then(|items| items.iter().find(|item| item["name"] == name))
+            .ok_or(CommandError::CheckWithout(name))?;
+        let detail = item["detail"].as_str().unwrap_or_default().to_owned();
+        if item["verdict"] != "ok" {
+            return Ok(Err(detail));
+        }
+        good.push(detail);
+    }
+    Ok(Ok(good.join(", ")))
 }
 
 /// Runs `job` in the tree on this machine's kernel, in namespaces that end with it.

@@ -55,9 +55,9 @@ pub(crate) enum CommandError {
     /// `krun-gpu check` said something else than JSON.
     #[error("read the output of krun-gpu check --json")]
     Check(#[source] serde_json::Error),
-    /// `krun-gpu check` did not say anything of KVM.
-    #[error("krun-gpu check --json has no item KVM")]
-    CheckWithoutKvm,
+    /// `krun-gpu check` left something out.
+    #[error("krun-gpu check --json has no item named {0}")]
+    CheckWithout(&'static str),
 }
 
 /// Everything set up.

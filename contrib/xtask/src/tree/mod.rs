@@ -72,7 +72,7 @@ impl Tree {
             .bytes(process::name(&recipe(Path::new(""))))
             .hash();
         let path = cache.entry("Debian tree", "trixie", &hash, |path| {
-            host::require_program(Path::new("/usr/bin/mmdebstrap"), "mmdebstrap", cache)?;
+            host::require_mmdebstrap(cache)?;
             progress::step("Debian tree", "making it with mmdebstrap");
             process::run_logged(&mut recipe(path), &cache.log("mmdebstrap"))
                 .map_err(TreeError::from)

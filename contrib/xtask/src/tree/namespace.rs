@@ -89,6 +89,12 @@ impl Namespace {
                 continue;
             }
             make_directory(&inside)?;
+            // So that /tmp is everybody's.
+            let permissions = entry
+                .metadata()
+                .map_err(io_at("read", &path))?
+                .permissions();
+            fs::set_permissions(&inside, permissions).map_err(io_at("set the mode of", &inside))?;
             if SHOWN.iter().any(|name| entry.file_name() == *name) {
                 bind_read_only(&path, &inside)?;
             }

@@ -108,13 +108,7 @@ fn unit_tests(
 ) -> Result<(), CommandError> {
     progress::step("unit tests", "running");
     let mut command = cargo(&workshop.builder(), "test", &[]);
-    // The integration tests are a program of their own, which wants the installation.
-    command.args([
-        "--workspace",
-        "--no-fail-fast",
-        "--exclude=krun-gpu-tests",
-        "--",
-    ]);
+    command.args(["--workspace", "--no-fail-fast", "--"]);
     command.args(filter);
     let success = collect(&mut command, tally)?;
     tally.suite_ended("unit tests", success);
