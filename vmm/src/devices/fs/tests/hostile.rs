@@ -343,3 +343,58 @@ fn a_reset_takes_everything_back() {
     guest.mount();
     assert_unharmed(outside.path(), &mut guest);
 }
+
+#[test]
+fn messages_of_chance_harm_nothing() {
+    let (outside, mut guest) = cage();
+    guest.walk(&[c"sub"]);
+    // xorshift: every run sends the same messages.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut chance = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % u64::try_from(below).unwrap()).unwrap()
+    };
+    let words = [
+        0,
+        1,
+        2,
+        3,
+        8,
+        40,
+        255,
+        4096,
+        0x8000,
+        1 << 33,
+        1 << 62,
+        u64::MAX,
+    ];
+    let names: [&[u8]; 8] = [
+        b"",
+        b"file",
+        b"sub",
+        b"new",
+        b"..",
+        b"../canary",
+        b"a\0b",
+        b"user.x\0value",
+    ];
+    for unique in 0..4000 {
+        let op = u32::try_from(chance(56)).unwrap();
+        let node = [0, 1, 2, 3, 4, 5, 99, u64::MAX][chance(8)];
+        let by = [(0, 0), (1000, 1000), (u32::MAX, 7)][chance(3)];
+        let mut body: Vec<u8> = (0..chance(9))
+            .flat_map(|_| words[chance(12)].to_le_bytes())
+            .collect();
+        body.extend_from_slice(names[chance(8)]);
+        body.extend_from_slice(&[0][..chance(2)]);
+        let length = u32::try_from(40 + body.len()).unwrap();
+        let message = [&header(op, length, unique, node, by)[..], &body].concat();
+        let room = [0, 16, 24, 144, 4112, 1 << 20][chance(6)];
+        guest.driver.exchange(&Chain::plain(&message, room));
+    }
+    fs::write(outside.path().join("root/file"), "file").unwrap();
+    guest.mount();
+    assert_unharmed(outside.path(), &mut guest);
+}

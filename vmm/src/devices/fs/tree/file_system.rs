@@ -286,7 +286,8 @@ impl FileSystem for Tree {
     }
 
     fn opendir(&self, _: &Context, node: u64, _: u32) -> Result<(Handle, OpenOptions)> {
-        Ok((Some(self.open_directory(node)?), OpenOptions::empty()))
+        let (handle, options) = self.open_directory(node)?;
+        Ok((Some(handle), options))
     }
 
     fn readdir(

@@ -35,7 +35,8 @@ pub(super) struct Inode {
     path: OwnedFd,
     _permit: Option<Permit>,
     lookups: AtomicU64,
-    /// The version that the guest's page cache was filled from, as of the last OPEN.
+    /// The version that the guest's page cache was filled from, as of the last OPEN, if a later
+    /// one can be told from it.
     cached: Mutex<Option<Version>>,
 }
 
@@ -52,11 +53,13 @@ impl Inode {
         })
     }
 
-    /// Whether the file is still the one that the guest's page cache was filled from. From now
+    /// Whether the contents are still those that the guest's page cache was filled from. From now
     /// on, `version` is.
     pub(super) fn is_cached(&self, version: Version) -> bool {
         let mut cached = self.cached.lock().unwrap_or_else(PoisonError::into_inner);
-        cached.replace(version) == Some(version)
+        let is_cached = *cached == Some(version);
+        *cached = version.is_settled().then_some(version);
+        is_cached
     }
 }
 

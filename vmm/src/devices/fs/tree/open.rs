@@ -40,21 +40,27 @@ impl Tree {
         };
         // Close-to-open consistency: the guest keeps its pages only if nothing changed the file
         // since it last opened it.
-        let options = if inode.is_cached(Status::of(&file)?.version()) {
-            OpenOptions::KEEP_CACHE
-        } else {
-            OpenOptions::empty()
-        };
+        let mut options = OpenOptions::empty();
+        options.set(
+            OpenOptions::KEEP_CACHE,
+            inode.is_cached(Status::of(&file)?.version()),
+        );
         Ok((self.handles.insert(node, file)?, options))
     }
 
-    pub(super) fn open_directory(&self, node: u64) -> Result<u64> {
+    pub(super) fn open_directory(&self, node: u64) -> Result<(u64, OpenOptions)> {
         let inode = self.inodes.get(node)?;
         if inode.file_type != FileType::Directory {
             return Err(Errno::NOTDIR);
         }
         let directory = self.reopen(&*inode, OFlags::RDONLY | OFlags::DIRECTORY)?;
-        self.handles.insert(node, directory)
+        // The guest may list it again by itself, under the same condition.
+        let mut options = OpenOptions::CACHE_DIR;
+        options.set(
+            OpenOptions::KEEP_CACHE,
+            inode.is_cached(Status::of(&directory)?.version()),
+        );
+        Ok((self.handles.insert(node, directory)?, options))
     }
 
     /// The inode of a regular file; nothing else is opened on the host.

@@ -8,17 +8,35 @@ use libc::{stat64, statvfs64};
 use rustix::fs::{AtFlags, FileType, Statx, StatxFlags, statx};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::inode::InodeId;
 
 /// The attributes of a file and its mount.
 pub(super) struct Status(Statx);
 
-/// Changes when the contents of a file do: its size, and when its inode last changed.
+/// Changes when the contents of a file or a directory do: its size, and when its inode last
+/// changed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Version {
     size: u64,
     changed: (i64, u32),
+}
+
+/// The clock of a file system may tick this rarely: longer than a timer tick, and short enough.
+const TICK: i128 = 20_000_000;
+
+impl Version {
+    /// Whether a change from now on gives another version. One in the same tick of the file
+    /// system's clock as the last would not.
+    pub(super) fn is_settled(&self) -> bool {
+        let now = clock_gettime(ClockId::RealtimeCoarse);
+        let since = |(seconds, nanoseconds): (i64, i64)| {
+            i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
+        };
+        let (seconds, nanoseconds) = self.changed;
+        since((now.tv_sec, now.tv_nsec)) - since((seconds, nanoseconds.into())) > TICK
+    }
 }
 
 impl Status {
