@@ -11,7 +11,7 @@ use libtest_mimic::Failed;
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// No single command of a test takes longer, even under emulation.
-const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// Shell functions that every script can use. `$RUNTIME` is the runtime under test.
 const PRELUDE: &str = r#"

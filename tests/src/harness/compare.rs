@@ -16,9 +16,10 @@ pub(crate) struct Both {
 
 /// Runs `script` under crun and under krun-gpu.
 pub(crate) fn both(script: &str) -> Result<Both, Failed> {
-    let crun = sh_with("crun", script)?;
+    let mut crun = sh_with("crun", script)?;
     let mut ours = sh_with("krun-gpu", script)?;
-    ours.stderr = ours.stderr.replace("krun-gpu", "crun");
+    crun.stderr = without_ids(&crun.stderr);
+    ours.stderr = without_ids(&ours.stderr).replace("krun-gpu", "crun");
     Ok(Both { crun, ours })
 }
 
@@ -29,4 +30,34 @@ pub(crate) fn same(script: &str) -> Result<Output, Failed> {
         format!("{script}\n--- crun: {crun}\n--- krun-gpu: {ours}")
     })?;
     Ok(ours)
+}
+
+/// `text` with every container id, 64 hexadecimal digits, as `ID`: each run has its own.
+fn without_ids(text: &str) -> String {
+    let is_digit = |character: char| character.is_ascii_hexdigit();
+    let mut result = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find(is_digit) {
+        let word = &rest[start..];
+        let length = word
+            .find(|character| !is_digit(character))
+            .unwrap_or(word.len());
+        result.push_str(&rest[..start]);
+        result.push_str(if length == 64 { "ID" } else { &word[..length] });
+        rest = &word[length..];
+    }
+    result + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_ids;
+
+    #[test]
+    fn only_whole_ids_are_replaced() {
+        let id = "0123456789abcdef".repeat(4);
+        assert_eq!(without_ids(&format!("of {id}: no")), "of ID: no");
+        assert_eq!(without_ids("status 127, feed"), "status 127, feed");
+        assert_eq!(without_ids(&format!("{id}0")), format!("{id}0"));
+    }
 }
