@@ -90,8 +90,8 @@ fn table(output: &mut impl Write, entries: &[Entry<'_>]) -> io::Result<()> {
     let width = longest.max(4);
     writeln!(
         output,
-        "{:width$} {:<9} {:<8} {:<39} {:<30} {}",
-        "NAME", "PID", "STATUS", "BUNDLE PATH", "CREATED", "OWNER"
+        "{:width$} {:<9} {:<8} {:<39} {:<30} OWNER",
+        "NAME", "PID", "STATUS", "BUNDLE PATH", "CREATED"
     )?;
     for entry in entries {
         writeln!(

@@ -56,6 +56,8 @@ pub(crate) struct Monitor {
     error: File,
     reports: Reports,
     phase: Phase,
+    /// The VM ended, and the muxer knows.
+    vm_ended: bool,
     /// The number of the last session.
     last_session: u64,
 }
@@ -110,6 +112,7 @@ impl Monitor {
             error,
             reports,
             phase: Phase::Prepared,
+            vm_ended: false,
             last_session,
         }
     }
@@ -138,16 +141,17 @@ impl Monitor {
 
     /// Waits until something happens; what.
     fn wait(&self) -> Vec<Ready> {
-        let mut watched: Vec<(Ready, BorrowedFd<'_>)> = vec![
-            (Ready::Signals, self.signals.as_fd()),
-            (Ready::Agent, self.agent.as_fd()),
-            (Ready::Control, self.control.as_fd()),
-            (Ready::Exit, self.vm.exited()),
-        ];
+        let mut watched: Vec<(Ready, BorrowedFd<'_>)> =
+            vec![(Ready::Signals, self.signals.as_fd())];
+        // It stays readable once it is.
+        if !self.vm_ended {
+            watched.push((Ready::Exit, self.vm.exited()));
+        }
         if self.phase.is_ended() {
-            // Neither the agent nor the VM matters any more, and both may stay readable.
-            watched.truncate(1);
             watched.extend(outputs(&self.streams));
+        } else {
+            watched.push((Ready::Agent, self.agent.as_fd()));
+            watched.push((Ready::Control, self.control.as_fd()));
         }
         for (id, client) in self.clients.iter() {
             watched.push((Ready::Client(id), client.as_fd()));
@@ -180,13 +184,7 @@ impl Monitor {
                     self.agent.fill()?;
                     self.take_messages()?;
                 }
-                Ready::Exit => {
-                    // Its last words may still be on their way through the muxer.
-                    self.drain_agent()?;
-                    if !self.phase.is_ended() {
-                        self.guest_failed(None);
-                    }
-                }
+                Ready::Exit => self.vm_ended()?,
                 Ready::Signals => {
                     while let Some(signal) = self.signals.next() {
                         self.signal_workload(signal)?;

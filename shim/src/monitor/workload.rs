@@ -17,6 +17,9 @@ use crate::trace;
 /// Exit status of a VMM whose guest failed.
 const GUEST_FAILED: i32 = 255;
 
+/// How long an ended guest's last messages may take to come out of the muxer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
 /// How long a failed guest's output may still take to be written.
 const LAST_OUTPUT: Duration = Duration::from_secs(2);
 
@@ -134,19 +137,24 @@ impl Monitor {
         }
     }
 
-    /// Reads what the agent said before the VM ended.
-    pub(super) fn drain_agent(&mut self) -> Result<(), AgentFault> {
+    /// The VM ended by itself. The agent's last words may still be on their way.
+    pub(super) fn vm_ended(&mut self) -> Result<(), AgentFault> {
+        self.vm_ended = true;
         // The muxer is gone only when the VM is, and it is ours.
         let _ = self.vm.vsock().guest_ended();
-        loop {
+        let until = Instant::now() + LAST_WORDS;
+        while !self.phase.is_ended() && Instant::now() < until {
             match self.agent.fill().and_then(|()| self.take_messages()) {
-                Ok(()) if self.phase.is_ended() => return Ok(()),
                 // The muxer closes the connection once everything is through.
                 Ok(()) => thread::sleep(Duration::from_millis(1)),
-                Err(AgentFault::Closed) => return Ok(()),
+                Err(AgentFault::Closed) => break,
                 Err(fault) => return Err(fault),
             }
         }
+        if !self.phase.is_ended() {
+            self.guest_failed(None);
+        }
+        Ok(())
     }
 
     /// The guest failed: says how, with its last console lines, and ends the process.

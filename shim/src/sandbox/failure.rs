@@ -75,6 +75,22 @@ pub(crate) fn tell_reason(text: &str) {
     tell(REASON, text);
 }
 
+/// Whether somebody would still read it: `create` lives.
+pub(super) fn is_read() -> bool {
+    let writer = WRITER.load(Ordering::SeqCst);
+    if writer < 0 {
+        return false;
+    }
+    let mut poll = libc::pollfd {
+        fd: writer,
+        events: 0,
+        revents: 0,
+    };
+    // SAFETY: one pollfd, which lives through the call.
+    unsafe { libc::poll(&raw mut poll, 1, 0) };
+    poll.revents & libc::POLLERR == 0
+}
+
 /// Tells where something failed.
 pub(crate) fn tell_detail(text: &str) {
     tell(DETAIL, text);

@@ -38,3 +38,21 @@ pub(super) fn take_name() {
     // SAFETY: the name is a C string of less than 16 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"krun-gpu".as_ptr()) };
 }
+
+/// Makes the kernel kill this process when the thread that is its parent ends, or no longer.
+/// A VMM whose `create` was killed is one that nobody knows of.
+pub(super) fn die_with_parent(yes: bool) {
+    let signal = if yes { libc::SIGKILL } else { 0 };
+    // SAFETY: plain system call.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
+}
+
+/// Keeps the VMM's memory small: what `create` needed is given back, and its few threads share
+/// the allocator's arenas.
+pub(super) fn shrink() {
+    // SAFETY: no other thread exists yet; both calls only tune the allocator.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::malloc_trim(0);
+    }
+}

@@ -15,7 +15,7 @@ use krun_gpu_vmm::devices::fs::FsConfig;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
 
-use super::{privileges, program, tree};
+use super::{failure, privileges, program, tree};
 use crate::descriptors;
 use crate::install::Parts;
 use crate::monitor::{self, MonitorError, Reports, StandardStreams};
@@ -46,6 +46,9 @@ pub(super) struct Plan {
 /// Why there is no VMM.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum VmmError {
+    /// `create` was killed.
+    #[error("the process that creates the container is gone")]
+    Orphan,
     /// The workload's program.
     #[error(transparent)]
     Program(#[from] program::ProgramError),
@@ -69,7 +72,12 @@ pub(crate) enum VmmError {
 /// Carries out `plan`. On return the guest has prepared the workload and the monitor runs.
 pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError> {
     privileges::take_name();
+    privileges::die_with_parent(true);
+    if !failure::is_read() {
+        return Err(VmmError::Orphan);
+    }
     privileges::block_signals()?;
+    privileges::shrink();
     // The guest's kernel applies its processes' masks.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     program::check(Path::new("/"), &plan.workload)?;
@@ -98,5 +106,8 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     let vm = MicroVm::build(config)?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
     let monitor = monitor::boot(vm, plan.workload, streams, plan.control, plan.reports)?;
-    Ok(monitor.spawn()?)
+    let monitor = monitor.spawn()?;
+    // From here on `create` may end: libcontainer tells it that we are ready.
+    privileges::die_with_parent(false);
+    Ok(monitor)
 }

@@ -30,6 +30,8 @@ mod options;
 mod process;
 mod sandbox;
 mod seccomp;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -258,7 +258,7 @@ mod tests {
                [{"names": ["getcwd", "no_such_call"], "action": "SCMP_ACT_ERRNO", "errnoRet": 95}]}"#,
         ))
         .unwrap();
-        assert!(!one.program.is_empty() && one.program.len() % 8 == 0);
+        assert!(!one.program.is_empty() && one.program.len().is_multiple_of(8));
         let three = compile(&profile(
             r#"{"defaultAction": "SCMP_ACT_ALLOW", "flags": ["SECCOMP_FILTER_FLAG_LOG"],
                "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"], "syscalls":
