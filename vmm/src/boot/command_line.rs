@@ -3,8 +3,10 @@
 use crate::layout::Range;
 
 /// What every guest gets. The console is a log; a panic ends the VM at once, and so does a
-/// reboot, by the keyboard controller's reset line, which is a port write that we see.
-const BASIS: &str = "console=hvc0 reboot=k panic=-1 quiet nomodule";
+/// reboot, by the keyboard controller's reset line, which is a port write that we see. Words that
+/// the kernel does not know (such as `nomodule`, which one without modules has no use for) would
+/// become arguments of the guest's init.
+const BASIS: &str = "console=hvc0 reboot=k panic=-1 quiet";
 
 /// Linux's COMMAND_LINE_SIZE on x86, with the final NUL.
 const LIMIT: usize = 2048;

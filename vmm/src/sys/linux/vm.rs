@@ -7,6 +7,7 @@ use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
+use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::vcpu::Vcpu;
@@ -69,9 +70,7 @@ impl Vm {
             .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)
             .map_err(HypervisorError::vm("asking KVM for the CPU's features"))?;
         cpuid::add_name(&mut cpuid);
-        let fd = kvm
-            .create_vm()
-            .map_err(HypervisorError::vm("creating a KVM virtual machine"))?;
+        let fd = create(&kvm).map_err(HypervisorError::vm("creating a KVM virtual machine"))?;
         fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
             .map_err(HypervisorError::vm("placing KVM's identity map"))?;
         fd.set_tss_address(usize::try_from(layout::KVM_TSS).unwrap_or(usize::MAX))
@@ -136,6 +135,16 @@ impl Vm {
             .register_ioevent(&eventfd, &IoEventAddress::Mmio(address), value)
             .map_err(HypervisorError::vm("connecting a doorbell"))?;
         Ok(eventfd)
+    }
+}
+
+/// KVM gives up with EINTR when a signal comes while it waits for a lock.
+fn create(kvm: &Kvm) -> Result<VmFd, Errno> {
+    loop {
+        match kvm.create_vm() {
+            Err(errno) if errno.errno() == libc::EINTR => {}
+            result => return result,
+        }
     }
 }
 

@@ -406,3 +406,73 @@ fn a_reset_stops_the_device_and_forgets_the_driver() {
     assert_eq!(seen.activations[0].features, VERSION_1);
     assert!(seen.activations[0].queues.iter().all(Option::is_none));
 }
+
+/// A guest that writes anything anywhere: whatever it does, what a device gets is sound.
+#[test]
+fn noise_never_yields_an_unsound_queue() {
+    const REGISTERS: [u64; 14] = [
+        reg::DRIVER_FEATURES,
+        reg::DRIVER_FEATURES_SEL,
+        reg::QUEUE_SEL,
+        reg::QUEUE_NUM,
+        reg::QUEUE_READY,
+        reg::QUEUE_NOTIFY,
+        reg::INTERRUPT_ACK,
+        reg::STATUS,
+        reg::QUEUE_DESC_LOW,
+        reg::QUEUE_DESC_HIGH,
+        reg::QUEUE_DRIVER_LOW,
+        reg::QUEUE_DEVICE_LOW,
+        reg::SHM_SEL,
+        reg::CONFIG,
+    ];
+    const VALUES: [u32; 14] = [
+        0,
+        1,
+        2,
+        3,
+        8,
+        11,
+        15,
+        16,
+        256,
+        0x1_0000,
+        0x2_0000,
+        0xf_fff0,
+        0x80,
+        u32::MAX,
+    ];
+    let mut guest = Guest::new();
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below as u64).expect("small")
+    };
+    let (mut started, mut queues) = (0, 0);
+    for step in 0..200_000 {
+        if step % 100 == 0 {
+            guest.set(reg::STATUS, 0);
+            guest.negotiate(VERSION_1);
+            guest.set_up_queue(0, 16);
+        }
+        let register = REGISTERS[random(REGISTERS.len())];
+        guest.set(register, VALUES[random(VALUES.len())]);
+        guest.get(register);
+        let mut seen = guest.seen.lock().expect("lock");
+        for activation in seen.activations.drain(..) {
+            started += 1;
+            assert_ne!(activation.features & VERSION_1, 0);
+            for active in activation.queues.iter().flatten() {
+                assert!(active.queue.is_valid(&*activation.memory));
+                assert!(active.queue.size().is_power_of_two());
+                queues += 1;
+            }
+        }
+    }
+    assert!(
+        started > 100 && queues > 100,
+        "the noise started {started} devices with {queues} queues"
+    );
+}
