@@ -67,15 +67,29 @@ impl Namespace {
         for host in ["/proc", "/sys", "/dev"] {
             namespace.show(Path::new(host), Path::new(host))?;
         }
-        for path in [
-            &sources.checkout,
-            &sources.sysroot,
-            &sources.cargo_home,
-            cache.directory(),
-        ] {
+        for path in [&sources.checkout, &sources.sysroot, cache.directory()] {
             namespace.show(path, path)?;
         }
+        namespace.show_cargo_home(&sources.cargo_home)?;
         Ok(namespace)
+    }
+
+    /// The crates' sources and cargo's configuration; not the rest: cargo would prefer rustup's
+    /// proxies in `bin` to the toolchain's own tools.
+    fn show_cargo_home(&self, cargo_home: &Path) -> Result<(), NamespaceError> {
+        self.directory(cargo_home)?;
+        for name in ["registry", "git"] {
+            let path = cargo_home.join(name);
+            if path.is_dir() {
+                self.show(&path, &path)?;
+            }
+        }
+        let configuration = cargo_home.join("config.toml");
+        if configuration.is_file() {
+            let inside = self.outside(&configuration);
+            fs::copy(&configuration, &inside).map_err(io_at("copy", &configuration))?;
+        }
+        Ok(())
     }
 
     fn show_tree(&self) -> Result<(), NamespaceError> {
