@@ -3,8 +3,7 @@
 //! Podman calls it with no PATH and no HOME, also for containers whose VMM died.
 
 use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::Args;
 
@@ -89,7 +88,7 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
             status: status.as_str(),
         });
     }
-    if let Some(process) = record.process.filter(|process| process.is_alive()) {
+    if let Some(process) = record.process {
         end(process, container)?;
     }
     if let Some(cgroup) = &record.cgroup {
@@ -108,19 +107,13 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
 
 /// Kills the VMM and waits until it is gone.
 fn end(process: ProcessIdentity, container: &Container) -> Result<(), DeleteError> {
-    let id = || container.record.id.to_string();
-    process
-        .signal(libc::SIGKILL)
-        .map_err(|source| DeleteError::Kill { id: id(), source })?;
-    let until = Instant::now() + PATIENCE;
-    while process.is_alive() {
-        if Instant::now() >= until {
-            return Err(DeleteError::Stuck {
-                id: id(),
-                seconds: PATIENCE.as_secs(),
-            });
-        }
-        thread::sleep(Duration::from_millis(5));
+    let id = container.record.id.to_string();
+    match process.end(PATIENCE) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(DeleteError::Stuck {
+            id,
+            seconds: PATIENCE.as_secs(),
+        }),
+        Err(source) => Err(DeleteError::Kill { id, source }),
     }
-    Ok(())
 }

@@ -4,8 +4,10 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
 
 /// A process, for good.
@@ -33,20 +35,9 @@ impl ProcessIdentity {
 
     /// Sends `signal`. Not an error when the process is gone.
     pub(crate) fn signal(self, signal: i32) -> io::Result<()> {
-        // SAFETY: plain system call; a negative result is no descriptor.
-        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
-        let Ok(descriptor) = i32::try_from(descriptor) else {
+        let Some(descriptor) = self.open()? else {
             return Ok(());
         };
-        if descriptor < 0 {
-            return gone_is_fine(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel just gave us this descriptor.
-        let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
-        // The descriptor holds on to the process; whether it is the right one is asked after.
-        if !self.is_alive() {
-            return Ok(());
-        }
         // SAFETY: plain system call on an open pidfd, without a siginfo.
         let result = unsafe {
             libc::syscall(
@@ -61,6 +52,33 @@ impl ProcessIdentity {
             return gone_is_fine(io::Error::last_os_error());
         }
         Ok(())
+    }
+
+    /// Kills the process and waits until all its threads are gone: a zombie whose threads are
+    /// still on their way out keeps its cgroup busy. `false` when that takes longer than `limit`.
+    pub(crate) fn end(self, limit: Duration) -> io::Result<bool> {
+        let Some(descriptor) = self.open()? else {
+            return Ok(true);
+        };
+        self.signal(libc::SIGKILL)?;
+        let mut watched = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
+        Ok(poll(&mut watched, timeout)? > 0)
+    }
+
+    /// A hold on the process; `None` when it is gone.
+    fn open(self) -> io::Result<Option<OwnedFd>> {
+        // SAFETY: plain system call; a negative result is no descriptor.
+        let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
+        let descriptor = match i32::try_from(descriptor) {
+            // SAFETY: the kernel just gave us this descriptor.
+            Ok(descriptor) if descriptor >= 0 => unsafe { OwnedFd::from_raw_fd(descriptor) },
+            _ => return gone_is_fine(io::Error::last_os_error()).map(|()| None),
+        };
+        // The descriptor holds on to whatever has the pid; whether it is the right one is asked
+        // after.
+        let same = matches!(status(self.pid), Ok((_, start)) if start == self.start);
+        Ok(same.then_some(descriptor))
     }
 }
 
@@ -106,5 +124,18 @@ mod tests {
         };
         assert!(!other.is_alive());
         other.signal(libc::SIGKILL).unwrap();
+        assert!(other.end(Duration::ZERO).unwrap());
+    }
+
+    #[test]
+    fn an_ended_process_is_waited_for() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let process = ProcessIdentity::of(i32::try_from(child.id()).unwrap()).unwrap();
+        assert!(process.end(Duration::from_secs(10)).unwrap());
+        assert!(!process.is_alive());
+        child.wait().unwrap();
     }
 }
