@@ -1,5 +1,6 @@
 //! A program run inside the tree: it changes its root just before it starts, and it dies with
-//! xtask.
+//! xtask. The root is pivoted, in a mount namespace of the program's own, since the kernel denies
+//! user namespaces to what is merely chrooted, and paths in /proc would be wrong.
 
 use std::{
     env,
@@ -11,7 +12,9 @@ use std::{
 
 use rustix::{
     io::{FdFlags, fcntl_setfd},
-    process::{Signal, chdir, chroot, set_parent_process_death_signal},
+    mount::{UnmountFlags, unmount},
+    process::{Signal, chdir, pivot_root, set_parent_process_death_signal},
+    thread::{UnshareFlags, unshare_unsafe},
 };
 
 /// Builds the command; `finish` gives a [`Command`] to set streams on and to run.
@@ -85,7 +88,11 @@ impl TreeCommand {
                 fcntl_setfd(descriptor, FdFlags::empty())?;
             }
             set_parent_process_death_signal(Some(Signal::KILL))?;
-            chroot(&root)?;
+            // SAFETY: only the mount namespace changes; no descriptor table is split.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNS) }?;
+            chdir(&root)?;
+            pivot_root(".", ".")?;
+            unmount(".", UnmountFlags::DETACH)?;
             chdir(&directory)?;
             Ok(())
         };

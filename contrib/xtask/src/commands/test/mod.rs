@@ -1,21 +1,17 @@
 //! `cargo xtask test`: formatting, lints, unit tests in the tree, and then the integration tests
 //! where KVM works. Its last line on standard output adds everything up.
 
+mod cargo;
 mod tally;
 
-use std::{
-    io::{self, BufRead, BufReader},
-    process::{Command, ExitCode, Stdio},
-};
+use std::process::ExitCode;
 
 use clap::Args;
 use tally::Tally;
 
 use super::{CommandError, Workshop, workshop::TESTS};
 use crate::{
-    build::cargo,
     machine::{Job, Machine},
-    process::{self, ProcessError},
     progress,
     vm::Streams,
 };
@@ -28,7 +24,7 @@ pub(super) struct Test {
     /// Use the test VM even where this machine's own /dev/kvm would do.
     #[arg(long)]
     vm: bool,
-    /// Run the integration tests only.
+    /// Run only what needs a whole machine.
     #[arg(long)]
     integration: bool,
 }
@@ -40,27 +36,31 @@ impl Test {
         workshop.sources.fetch(&workshop.cache)?;
         if !self.integration {
             if self.filter.is_none() {
-                check(
-                    &workshop,
-                    &tally,
-                    "formatting",
-                    &["fmt", "--all", "--check"],
-                )?;
-                check(&workshop, &tally, "lints", &LINTS)?;
+                cargo::formatting(&workshop, &tally)?;
+                cargo::lints(&workshop, &tally)?;
             }
-            unit_tests(&workshop, &tally, self.filter.as_deref())?;
+            cargo::unit_tests(&workshop, &tally, self.filter.as_deref())?;
         }
         self.integration_tests(&workshop, &tally)?;
         Ok(tally.report())
     }
 
+    /// The packages' own integration tests and then ours with Podman, in one machine.
     fn integration_tests(&self, workshop: &Workshop, tally: &Tally) -> Result<(), CommandError> {
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
         workshop.stage_debian_image(&stage)?;
+        let mut programs = cargo::machine_tests(workshop, tally, &stage)?;
+        programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
         progress::step("integration tests", "running");
-        let mut command = vec![TESTS.into()];
+        // Every program runs, whatever became of the others.
+        let mut script = "status=0\n".to_owned();
+        for program in programs {
+            script.push_str(&format!("{program} \"$@\" || status=1\n"));
+        }
+        script.push_str("exit $status");
+        let mut command = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
         command.extend(self.filter.iter().map(Into::into));
         let job = Job {
             command,
@@ -70,70 +70,4 @@ impl Test {
         tally.suite_ended("integration tests", status.0 == 0);
         Ok(())
     }
-}
-
-const LINTS: [&str; 7] = [
-    "clippy",
-    "--quiet",
-    "--workspace",
-    "--all-targets",
-    "--",
-    "--deny",
-    "warnings",
-];
-
-/// A check that passes or fails as a whole.
-fn check(
-    workshop: &Workshop,
-    tally: &Tally,
-    title: &str,
-    arguments: &[&str],
-) -> Result<(), CommandError> {
-    progress::step(title, "checking");
-    let mut command = cargo(&workshop.builder(), arguments[0], &[]);
-    command.args(&arguments[1..]);
-    match process::run_shown(&mut command) {
-        Ok(()) => tally.passed(),
-        Err(ProcessError::Unlogged { .. }) => tally.failed(title),
-        Err(error) => return Err(error.into()),
-    }
-    Ok(())
-}
-
-/// The unit tests of all packages.
-fn unit_tests(
-    workshop: &Workshop,
-    tally: &Tally,
-    filter: Option<&str>,
-) -> Result<(), CommandError> {
-    progress::step("unit tests", "running");
-    let mut command = cargo(&workshop.builder(), "test", &[]);
-    command.args(["--workspace", "--no-fail-fast", "--"]);
-    command.args(filter);
-    let success = collect(&mut command, tally)?;
-    tally.suite_ended("unit tests", success);
-    Ok(())
-}
-
-/// Runs `command` with its output in the tally; says whether it succeeded.
-fn collect(command: &mut Command, tally: &Tally) -> Result<bool, ProcessError> {
-    let program = process::name(command);
-    let failed = |source: io::Error| ProcessError::Run {
-        program: program.clone(),
-        source,
-    };
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(failed)?;
-    if let Some(output) = child.stdout.take() {
-        let mut output = BufReader::new(output);
-        let mut line = Vec::new();
-        while output.read_until(b'\n', &mut line).map_err(failed)? > 0 {
-            tally.line(&line);
-            line.clear();
-        }
-    }
-    Ok(child.wait().map_err(failed)?.success())
 }

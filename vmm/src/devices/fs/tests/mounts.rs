@@ -41,7 +41,9 @@ fn in_namespace(name: &str, test: impl FnOnce(&Path) + Send) {
 }
 
 fn mount_tmpfs(target: &Path) {
-    mount("test", target, "tmpfs", MountFlags::empty(), None::<&CStr>).unwrap();
+    // A size that no other file system has.
+    let data: &CStr = c"size=1m";
+    mount("test", target, "tmpfs", MountFlags::empty(), data).unwrap();
 }
 
 fn is_submount(entry: &EntryOut) -> bool {
