@@ -18,8 +18,11 @@ pub(crate) struct Both {
 pub(crate) fn both(script: &str) -> Result<Both, Failed> {
     let mut crun = sh_with("crun", script)?;
     let mut ours = sh_with("krun-gpu", script)?;
-    crun.stderr = without_ids(&crun.stderr);
-    ours.stderr = without_ids(&ours.stderr).replace("krun-gpu", "crun");
+    for output in [&mut crun, &mut ours] {
+        output.stdout = without_ids(&output.stdout);
+        output.stderr = without_ids(&output.stderr);
+    }
+    ours.stderr = ours.stderr.replace("krun-gpu", "crun");
     Ok(Both { crun, ours })
 }
 

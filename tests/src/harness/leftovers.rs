@@ -23,11 +23,18 @@ impl Snapshot {
         let mut found = BTreeSet::new();
         processes(&mut found)?;
         for line in fs::read_to_string("/proc/self/mountinfo")?.lines() {
-            if let Some(target) = line.split(' ').nth(4) {
+            // Podman keeps /run/netns once it has been used.
+            if let Some(target) = line
+                .split(' ')
+                .nth(4)
+                .filter(|target| *target != "/run/netns")
+            {
                 found.insert(format!("mount {target}"));
             }
         }
         names("netdev", Path::new("/sys/class/net"), &mut found);
+        // The bridge of Podman's default network stays once a container used it.
+        found.remove("netdev podman0");
         names("netns", Path::new("/run/netns"), &mut found);
         names("state", Path::new("/run/krun-gpu"), &mut found);
         names(

@@ -28,8 +28,12 @@ pub(crate) fn run(case: &Case) -> Outcome {
     images::busybox()?;
     let before = leftovers::Snapshot::take()?;
     let outcome = (case.run)();
-    let left = before.wait_until_clean();
-    outcome.and(left)
+    if outcome.is_err() {
+        // The case may have stopped half-way: the next one shall not trip over what it made.
+        sh("podman rm --all --force --time 0")?;
+        return outcome;
+    }
+    before.wait_until_clean()
 }
 
 /// Fails with a message.
