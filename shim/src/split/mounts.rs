@@ -170,15 +170,20 @@ impl Mounts {
         mount: &OciMount,
         kind: String,
         source: String,
-        options: MountOptions,
+        mut options: MountOptions,
         facts: &dyn Facts,
     ) -> Result<(), SplitError> {
         let destination = mount.destination();
+        let is_tmpfs = kind == "tmpfs" && !destination.starts_with("/dev");
         if kind == "proc" {
             // The VMM's own: never exported, but `podman top` and xattr calls look into it.
             self.host.push(proc_mount(destination));
-        } else if !(options.copy_up && facts.image_has_directory(destination)) {
+        } else if !(is_tmpfs && facts.image_has_directory(destination)) {
             self.host.push(stand_in(destination));
+            // A tmpfs takes the mode of the directory that it hides; here there is none.
+            if is_tmpfs && !options.data.iter().any(|word| word.starts_with("mode=")) {
+                options.data.push("mode=1777".to_owned());
+            }
         }
         self.guest.push(Mount {
             destination: super::utf8(|| field, destination)?,
