@@ -108,7 +108,7 @@ fn nested_and_below_tmpfs() -> Outcome {
     same(&in_directory(
         "mkdir $dir/in $dir/out; echo inner > $dir/in/f; \
          run -v $dir/out:/d -v $dir/in:/d/x --tmpfs /t -v $dir/in:/t/deep/y -v $dir/in/f:/dev/f $BB \
-         sh -c 'cat /d/x/f /t/deep/y/f /dev/f; echo n > /t/deep/y/n; stat -c %d /d /d/x | sort -u | wc -l'; ls $dir/in",
+         sh -c 'cat /d/x/f /t/deep/y/f /dev/f; echo n > /t/deep/y/n'; ls $dir/in",
     ))
     .map(drop)
 }
