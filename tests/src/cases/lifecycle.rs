@@ -98,8 +98,8 @@ fn remove_created() -> Outcome {
 fn idle_vm_uses_no_cpu() -> Outcome {
     let ours = sh("create_detached --name idle $BB sleep 1000 >/dev/null; sleep 3
          pid=$(podman inspect idle --format '{{.State.Pid}}')
-         ticks() { for t in /proc/$pid/task/*; do name=$(cat $t/comm); case $name in vcpu*) ;; *) cut -d' ' -f14,15 $t/stat | tr ' ' '\\n';; esac; done | paste -sd+ | sed 's/$//' ; }
-         a=$(ticks); sleep 5; b=$(ticks); echo $((b)) $((a)); podman rm -f -t 0 idle >/dev/null")?;
+         ticks() { for t in /proc/$pid/task/*; do name=$(cat $t/comm); case $name in vcpu*) ;; *) cut -d' ' -f14,15 $t/stat | tr ' ' '\\n';; esac; done| paste -sd+; }
+         a=$(ticks); sleep 5; b=$(ticks); echo \"$b\" \"$a\"; podman rm -f -t 0 idle >/dev/null")?;
     let numbers: Vec<&str> = ours.stdout.split_whitespace().collect();
     ensure(
         matches!(numbers[..], [after, before] if after == before),

@@ -10,8 +10,8 @@ use libtest_mimic::Failed;
 
 use super::fail;
 
-/// How long what is on its way out may take.
-const GRACE: Duration = Duration::from_secs(10);
+/// How long what is on its way out may take: Podman's own cleanup runs after a container's end.
+const GRACE: Duration = Duration::from_secs(60);
 
 /// What there is on the machine that a runtime could leave behind.
 #[derive(Debug, Eq, PartialEq)]
