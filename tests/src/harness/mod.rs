@@ -27,13 +27,14 @@ pub(crate) struct Case {
 pub(crate) fn run(case: &Case) -> Outcome {
     images::busybox()?;
     let before = leftovers::Snapshot::take()?;
-    let outcome = (case.run)();
-    if outcome.is_err() {
+    let outcome = (case.run)().and_then(|()| before.wait_until_clean());
+    if let Err(failed) = &outcome {
+        // At once: the summary at the end is lost when the machine dies before.
+        eprintln!("{}: {}", case.name, failed.message().unwrap_or("failed"));
         // The case may have stopped half-way: the next one shall not trip over what it made.
         sh("podman rm --all --force --time 0")?;
-        return outcome;
     }
-    before.wait_until_clean()
+    outcome
 }
 
 /// Fails with a message.

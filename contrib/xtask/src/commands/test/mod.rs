@@ -2,6 +2,7 @@
 //! where KVM works. Its last line on standard output adds everything up.
 
 mod cargo;
+mod integration;
 mod tally;
 
 use std::process::ExitCode;
@@ -10,11 +11,7 @@ use clap::Args;
 use tally::Tally;
 
 use super::{CommandError, Workshop, workshop::TESTS};
-use crate::{
-    machine::{Job, Machine},
-    progress,
-    vm::Streams,
-};
+use crate::machine::Machine;
 
 /// Run all tests.
 #[derive(Args, Debug)]
@@ -53,21 +50,14 @@ impl Test {
         let mut programs = cargo::machine_tests(workshop, tally, &stage)?;
         programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
-        progress::step("integration tests", "running");
-        // Every program runs, whatever became of the others.
-        let mut script = "status=0\n".to_owned();
-        for program in programs {
-            script.push_str(&format!("{program} \"$@\" || status=1\n"));
-        }
-        script.push_str("exit $status");
-        let mut command = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
-        command.extend(self.filter.iter().map(Into::into));
-        let job = Job {
-            command,
-            streams: Streams::Collected(Box::new(tally.clone())),
+        let suite = integration::Suite {
+            workshop,
+            tally,
+            machine,
+            stage: &stage,
+            programs: &programs,
+            filter: self.filter.as_deref(),
         };
-        let status = machine.run(workshop, &stage, job)?;
-        tally.suite_ended("integration tests", status.0 == 0);
-        Ok(())
+        suite.run()
     }
 }

@@ -1,5 +1,5 @@
-//! The sum of all tests, read off what Rust's test harness (and libtest-mimic, which imitates it)
-//! prints, while it is passed on to standard output.
+//! The sum of all tests, read line by line off what Rust's test harness (and libtest-mimic, which
+//! imitates it) prints, while it is passed on to standard output.
 
 use std::{
     io::{self, Write},
@@ -19,6 +19,10 @@ struct Counts {
     /// Names of what was skipped and of what failed.
     skipped_names: Vec<String>,
     failed_names: Vec<String>,
+    /// Names of the tests that ended since [`Tally::suite_began`].
+    ended: Vec<String>,
+    /// What happened to the machine, for the report.
+    incidents: Vec<String>,
     /// Failures when the running suite began.
     failed_before: u64,
     /// The beginning of a line whose end was not written yet.
@@ -46,6 +50,33 @@ impl Tally {
         self.with(|counts| counts.count(&String::from_utf8_lossy(line)));
     }
 
+    /// Forgets which tests ended so far.
+    pub(super) fn suite_began(&self) {
+        self.with(|counts| counts.ended.clear());
+    }
+
+    /// The tests that ended since the suite began.
+    pub(super) fn ended(&self) -> Vec<String> {
+        self.with(|counts| counts.ended.clone())
+    }
+
+    /// Notes that the machine died under a test, and returns the test's name if one was running.
+    pub(super) fn machine_died(&self) -> Option<String> {
+        self.with(|counts| {
+            let line = std::mem::take(&mut counts.partial);
+            let line = String::from_utf8_lossy(&line).into_owned();
+            let running = line
+                .strip_prefix("test ")
+                .and_then(|rest| rest.split_once(" ... "))
+                .map(|(name, _)| name.trim_end().to_owned());
+            let during = running.as_deref().unwrap_or("no test");
+            counts
+                .incidents
+                .push(format!("the test VM died during {during}"));
+            running
+        })
+    }
+
     /// Counts a failure if the suite said that it failed and none of its tests did: it did not
     /// build, or died.
     pub(super) fn suite_ended(&self, name: &str, success: bool) {
@@ -63,6 +94,9 @@ impl Tally {
         self.with(|counts| {
             for name in &counts.skipped_names {
                 println!("skipped: {name}");
+            }
+            for incident in &counts.incidents {
+                println!("incident: {incident}");
             }
             for name in &counts.failed_names {
                 println!("failed: {name}");
@@ -98,31 +132,28 @@ impl Write for Tally {
 }
 
 impl Counts {
-    /// Adds what `line` says, if it is the summary of a suite or names a test.
+    /// Adds what `line` says, if it tells how a test ended.
     fn count(&mut self, line: &str) {
-        let line = line.trim_end();
-        if let Some(summary) = line.strip_prefix("test result: ") {
-            let number = |word: &str| {
-                let before = summary.split(word).next().unwrap_or_default().trim_end();
-                let digits = before.rsplit(' ').next().unwrap_or_default();
-                digits.parse::<u64>().unwrap_or(0)
-            };
-            self.passed += number("passed;");
-            self.failed += number("failed;");
-            self.skipped += number("ignored;");
-            return;
-        }
         let Some((name, outcome)) = line
+            .trim_end()
             .strip_prefix("test ")
             .and_then(|rest| rest.rsplit_once(" ... "))
         else {
             return;
         };
-        if outcome.starts_with("ignored") {
-            self.skipped_names.push(name.to_owned());
+        let name = name.trim_end().to_owned();
+        if outcome == "ok" {
+            self.passed += 1;
+        } else if outcome.starts_with("ignored") {
+            self.skipped += 1;
+            self.skipped_names.push(name.clone());
         } else if outcome.starts_with("FAILED") {
-            self.failed_names.push(name.to_owned());
+            self.failed += 1;
+            self.failed_names.push(name.clone());
+        } else {
+            return;
         }
+        self.ended.push(name);
     }
 
     fn sum(&self) -> String {
@@ -141,32 +172,45 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suites_are_added_up_and_names_are_kept() {
+    fn tests_are_added_up_and_names_are_kept() {
         let mut counts = Counts::default();
         for line in [
             "test a::b ... ok\n",
-            "test a::c ... FAILED\n",
+            "test a::c      ... FAILED\n",
             "test d ... ignored, needs a GPU\n",
+            "test e ... output of its own\n",
             "test result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 0 filtered out\n",
-            "test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 3 filtered out\n",
         ] {
             counts.count(line);
         }
-        assert_eq!(counts.sum(), "13 passed, 1 failed, 1 skipped");
+        assert_eq!(counts.sum(), "1 passed, 1 failed, 1 skipped");
         assert_eq!(counts.failed_names, ["a::c"]);
         assert_eq!(counts.skipped_names, ["d"]);
+        assert_eq!(counts.ended, ["a::b", "a::c", "d"]);
     }
 
     #[test]
     fn a_suite_that_died_is_a_failure_and_one_with_failures_is_not_another() {
         let tally = Tally::default();
         tally.suite_ended("died", false);
-        tally.with(|counts| counts.count("test result: FAILED. 0 passed; 2 failed; 0 ignored;"));
+        tally.with(|counts| counts.count("test a ... FAILED"));
         tally.suite_ended("failed", false);
         tally.suite_ended("good", true);
         tally.with(|counts| {
-            assert_eq!(counts.sum(), "0 passed, 3 failed, 0 skipped");
-            assert_eq!(counts.failed_names, ["died (ended early)"]);
+            assert_eq!(counts.sum(), "0 passed, 2 failed, 0 skipped");
+            assert_eq!(counts.failed_names, ["died (ended early)", "a"]);
         });
+    }
+
+    #[test]
+    fn a_death_names_the_test_that_ran() {
+        let tally = Tally::default();
+        tally.with(|counts| {
+            counts.count("test a ... ok");
+            counts.partial = b"test b   ... ".to_vec();
+        });
+        assert_eq!(tally.machine_died().as_deref(), Some("b"));
+        assert_eq!(tally.ended(), ["a"]);
+        assert_eq!(tally.machine_died(), None);
     }
 }
