@@ -17,11 +17,7 @@ mod volumes;
 use crate::harness::Case;
 
 /// Cases that have not been seen to pass, and why. They count as skipped; `--ignored` runs them.
-pub(crate) const UNPROVEN: &[&str] = &[
-    // One of its seven containers stays in Podman's list when every krun-gpu is killed at some
-    // point of its boot: ours or Podman's doing is not known yet.
-    "death::killed_while_it_boots",
-];
+pub(crate) const UNPROVEN: &[&str] = &[];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {

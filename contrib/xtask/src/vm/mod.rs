@@ -65,8 +65,10 @@ pub(crate) enum VmError {
     #[error("{0}")]
     Stream(&'static str, #[source] io::Error),
     /// The VM ended with no word of its command.
-    #[error("the test VM ended before its command did; its console said last:\n{console}")]
-    Died { console: String },
+    #[error(
+        "the test VM ended before its command did (QEMU: {qemu}); its console said last:\n{console}"
+    )]
+    Died { qemu: String, console: String },
 }
 
 /// How the VM's clock runs.

@@ -93,13 +93,14 @@ pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, V
     let status = exit_status(BufReader::new(control));
     // The machine is off once its command has reported, and all that was written is in our
     // sockets.
-    let _ = qemu.0.wait();
+    let ended = qemu.0.wait();
     for relay in relays {
         // A relay that panicked has said so.
         let _ = relay.join();
     }
     drop(raw);
     status.map(Status).ok_or_else(|| VmError::Died {
+        qemu: ended.map_or_else(|error| error.to_string(), |ended| ended.to_string()),
         console: process::tail(log, 40),
     })
 }

@@ -101,6 +101,32 @@ fn appending_is_at_the_end_that_the_host_knows() {
 }
 
 #[test]
+fn a_size_that_the_host_changed_is_asked_for_again_before_an_open() {
+    let directory = tempdir().unwrap();
+    let path = directory.path().join("hosts");
+    fs::write(&path, "").unwrap();
+    let mut guest = Guest::new(directory.path());
+    let node = guest.walk(&[c"hosts"]);
+    let mut open = || {
+        let open = guest.open(node, libc::O_RDONLY);
+        open.and_then(|open| guest.release(Opcode::Release, node, open.fh))
+    };
+    assert_eq!(open(), Ok(()));
+    fs::write(&path, "1.2.3.4 name").unwrap();
+    // Linux looks it up and tries again, once: a file that keeps growing opens all the same.
+    assert_eq!(open(), Err(libc::ESTALE));
+    assert_eq!(open(), Ok(()));
+    thread::sleep(Duration::from_millis(1100));
+    assert_eq!(open(), Err(libc::ESTALE));
+    assert_eq!(guest.walk(&[c"hosts"]), node);
+    thread::sleep(Duration::from_millis(1100));
+    let fh = guest.open(node, libc::O_RDWR).unwrap().fh;
+    // What the guest does itself it knows.
+    guest.write((node, fh), 12, b" again", (0, 0)).unwrap();
+    assert!(guest.open(node, libc::O_RDONLY).is_ok());
+}
+
+#[test]
 fn pages_are_kept_until_the_host_changes_the_file() {
     let directory = tempdir().unwrap();
     let path = directory.path().join("file");

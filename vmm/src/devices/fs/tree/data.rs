@@ -63,10 +63,15 @@ impl Tree {
             append,
         };
         let mut write = || from.read_to(&mut contents, length, span.offset);
-        if mode.kill_set_id && Status::of(&handle.file)?.is_set_id() {
-            return identity::without(CapabilitySet::FSETID, || Ok(write()))?;
+        let written = if mode.kill_set_id && Status::of(&handle.file)?.is_set_id() {
+            identity::without(CapabilitySet::FSETID, || Ok(write()))??
+        } else {
+            write()?
+        };
+        if let Ok(inode) = self.inodes.get(span.node) {
+            inode.reached(span.offset.saturating_add(written as u64));
         }
-        write()
+        Ok(written)
     }
 
     pub(super) fn allocate(&self, span: &Span, mode: u32, by_root: bool) -> Result<()> {

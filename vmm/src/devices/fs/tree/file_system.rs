@@ -75,7 +75,9 @@ impl FileSystem for Tree {
     }
 
     fn getattr(&self, _: &Context, node: u64, _: Handle) -> Result<(stat64, Duration)> {
-        let status = Status::of(&*self.inodes.get(node)?)?;
+        let inode = self.inodes.get(node)?;
+        let status = Status::of(&*inode)?;
+        inode.tell(&status);
         Ok((status.attributes(), self.timeout))
     }
 

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::{Duration, Instant};
 
 use fuse_backend_rs::api::filesystem::ROOT_ID;
 use rustix::fs::FileType;
@@ -38,7 +39,15 @@ pub(super) struct Inode {
     /// The version that the guest's page cache was filled from, as of the last OPEN, if a later
     /// one can be told from it.
     cached: Mutex<Option<Version>>,
+    /// The size that the guest's kernel goes by.
+    told_size: AtomicU64,
+    /// When an OPEN was last sent back for being based on another size.
+    refused: Mutex<Option<Instant>>,
 }
+
+/// The guest's kernel tries an OPEN that it is sent back with once more; for this long nobody's
+/// second try is refused.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Inode {
     fn new(node: u64, path: OwnedFd, status: &Status, permit: Option<Permit>) -> Arc<Self> {
@@ -50,7 +59,33 @@ impl Inode {
             _permit: permit,
             lookups: AtomicU64::new(1),
             cached: Mutex::new(None),
+            told_size: AtomicU64::new(status.size()),
+            refused: Mutex::new(None),
         })
+    }
+
+    /// Notes that the guest gets these attributes.
+    pub(super) fn tell(&self, status: &Status) {
+        self.told_size.store(status.size(), Ordering::Relaxed);
+    }
+
+    /// Notes that the guest's own write made the file reach to `end`.
+    pub(super) fn reached(&self, end: u64) {
+        self.told_size.fetch_max(end, Ordering::Relaxed);
+    }
+
+    /// Whether the guest is to ask for the attributes again before it opens the file: somebody
+    /// else changed its size, and up to the one it knows is all that its reads would return.
+    pub(super) fn is_stale(&self, size: u64) -> bool {
+        if self.told_size.load(Ordering::Relaxed) == size {
+            return false;
+        }
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_some_and(|at| at.elapsed() < PATIENCE) {
+            return false;
+        }
+        *refused = Some(Instant::now());
+        true
     }
 
     /// Whether the contents are still those that the guest's page cache was filled from. From now

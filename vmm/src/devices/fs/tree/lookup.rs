@@ -51,6 +51,7 @@ impl Tree {
         let is_submount = inode.file_type == FileType::Directory
             && inode.id.mount != parent.id.mount
             && self.submounts.load(Ordering::Relaxed);
+        inode.tell(status);
         Entry {
             inode: inode.node,
             generation: 0,

@@ -39,12 +39,16 @@ impl Tree {
             self.reopen(&*inode, host_flags(flags))?
         };
         // Close-to-open consistency: the guest keeps its pages only if nothing changed the file
-        // since it last opened it.
+        // since it last opened it, and goes by its size of now. Linux looks a file up again when
+        // it is told ESTALE.
+        let status = Status::of(&file)?;
+        if host_flags(flags).contains(OFlags::TRUNC) {
+            inode.tell(&status);
+        } else if inode.is_stale(status.size()) {
+            return Err(Errno::STALE);
+        }
         let mut options = OpenOptions::empty();
-        options.set(
-            OpenOptions::KEEP_CACHE,
-            inode.is_cached(Status::of(&file)?.version()),
-        );
+        options.set(OpenOptions::KEEP_CACHE, inode.is_cached(status.version()));
         Ok((self.handles.insert(node, file)?, options))
     }
 

@@ -61,7 +61,9 @@ impl Tree {
                 AtFlags::empty(),
             )?;
         }
-        Ok(Status::of(&*inode)?.attributes())
+        let status = Status::of(&*inode)?;
+        inode.tell(&status);
+        Ok(status.attributes())
     }
 
     fn truncate(&self, inode: &Inode, handle: Option<u64>, size: u64) -> Result<()> {

@@ -81,6 +81,10 @@ impl Status {
         u32::from(self.0.stx_mode) & (libc::S_ISUID | libc::S_ISGID) != 0
     }
 
+    pub(super) fn size(&self) -> u64 {
+        self.0.stx_size
+    }
+
     pub(super) fn version(&self) -> Version {
         let changed = (self.0.stx_ctime.tv_sec, self.0.stx_ctime.tv_nsec);
         Version {
