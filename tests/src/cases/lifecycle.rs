@@ -96,13 +96,14 @@ fn remove_created() -> Outcome {
 }
 
 fn idle_vm_uses_no_cpu() -> Outcome {
+    // A tick is charged to whoever runs when the timer fires, and the guest's last boot work takes
+    // a moment, so one of several windows must be clean; a thread that polls has none.
     let ours = sh("create_detached --name idle $BB sleep 1000 >/dev/null; sleep 3
          pid=$(podman inspect idle --format '{{.State.Pid}}')
          ticks() { for t in /proc/$pid/task/*; do name=$(cat $t/comm); case $name in vcpu*) ;; *) cut -d' ' -f14,15 $t/stat | tr ' ' '\\n';; esac; done| paste -sd+; }
-         a=$(ticks); sleep 5; b=$(ticks); echo \"$b\" \"$a\"; podman rm -f -t 0 idle >/dev/null")?;
-    let numbers: Vec<&str> = ours.stdout.split_whitespace().collect();
-    ensure(
-        matches!(numbers[..], [after, before] if after == before),
-        || ours.to_string(),
-    )
+         for window in 1 2 3 4 5 6; do
+            a=$(ticks); sleep 5; b=$(ticks); echo \"$b\" \"$a\"
+            if [ \"$a\" = \"$b\" ]; then echo idle; break; fi
+         done; podman rm -f -t 0 idle >/dev/null")?;
+    ensure(ours.stdout.ends_with("idle\n"), || ours.to_string())
 }
