@@ -1,7 +1,7 @@
 //! `krun-gpu-tests bench`: the figures, each a ratio against a control in the same run.
 //!
-//! `cargo xtask bench` runs this in a test VM whose clock counts instructions (`-icount`), so
-//! that the figures repeat. Rounds alternate between the subjects; medians are printed.
+//! `cargo xtask bench` runs this in the test VM, with `--instructions` on a clock that counts
+//! them. Rounds alternate between the subjects; medians are printed.
 
 mod memory;
 mod runs;
