@@ -16,10 +16,12 @@
 //! guest that breaks the protocol loses its VM.
 
 pub mod frame;
+mod gpu;
 mod message;
 mod process;
 mod workload;
 
+pub use gpu::{Gpu, GpuAccess, GpuDriver};
 pub use message::{AgentError, ErrorKind, Event, GuestMessage, Reply, Request, RequestBody};
 pub use process::{
     Capabilities, IoPriority, Process, Rlimit, Scheduler, Seccomp, Stdio, StreamToken,
@@ -31,7 +33,7 @@ pub use workload::{
 
 /// Version of this protocol. Host and guest are built together; a difference is an installation
 /// error, reported and never negotiated.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// The host's context id, as virtio 1.2 section 5.10.4 has it.
 pub const HOST_CID: u32 = 2;

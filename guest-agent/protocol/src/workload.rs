@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Process;
+use crate::{Gpu, Process};
 
 /// Everything that `Prepare` needs. Paths are absolute paths in the container.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -19,6 +19,8 @@ pub struct Workload {
     pub mounts: Vec<Mount>,
     /// Nodes of /dev beyond the standard ones.
     pub devices: Vec<Device>,
+    /// The GPU, when one was asked for.
+    pub gpu: Option<Gpu>,
     /// Paths hidden from the workload.
     pub masked_paths: Vec<String>,
     /// Paths that the workload may not write.

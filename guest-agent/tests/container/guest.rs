@@ -337,6 +337,7 @@ pub(crate) fn workload(script: &str) -> Workload {
             ),
         ],
         devices: Vec::new(),
+        gpu: None,
         masked_paths: Vec::new(),
         readonly_paths: Vec::new(),
         sysctl: Vec::new(),

@@ -210,6 +210,7 @@ pub(crate) fn split(
         root_propagation: root_propagation(&linux)?,
         mounts: mounts.guest,
         devices: devices::guest_devices(wanted, all_allowed, facts)?,
+        gpu: None,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctl: sorted(&linux),
