@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
+use crate::driver::Driver;
 use crate::reaper::Reaper;
 use crate::session::{Message, Received, Session};
 use crate::transport::Transport;
@@ -72,6 +73,7 @@ pub struct Agent {
     pub(crate) surroundings: Surroundings,
     pub(crate) phase: Phase,
     pub(crate) cgroup: Option<Cgroup>,
+    pub(crate) driver: Option<Driver>,
     pub(crate) sessions: BTreeMap<u64, Session>,
     oom_kills: u64,
 }
@@ -99,6 +101,7 @@ impl Agent {
             surroundings,
             phase: Phase::Empty,
             cgroup: None,
+            driver: None,
             sessions: BTreeMap::new(),
             oom_kills: 0,
         })

@@ -101,6 +101,8 @@ pub fn surroundings() -> Result<Surroundings, BootError> {
         cgroups: "/sys/fs/cgroup".into(),
         // In reverse order of their making; cgroup2 goes with sysfs.
         own_mounts: ["/view", "/sys", "/proc", "/dev"].map(PathBuf::from).into(),
+        driver: "/vulkan".into(),
+        drm: "/sys/class/drm".into(),
     })
 }
 

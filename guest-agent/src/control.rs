@@ -4,16 +4,18 @@
 //! a child, and its reply follows when the child reports.
 
 use krun_gpu_protocol::{
-    AgentError, ErrorKind, Process, Reply, Request, RequestBody, TerminalSize, WORKLOAD_SESSION,
-    Workload,
+    AgentError, ErrorKind, GpuDriver, Process, Reply, Request, RequestBody, TerminalSize,
+    WORKLOAD_SESSION, Workload,
 };
 use rustix::io::Errno;
 
 use crate::agent::{Agent, AgentFault, Phase};
 use crate::clock;
+use crate::driver::{Driver, DriverError};
 use crate::failure::report;
 use crate::session::{Message, Session, start_exec, start_init};
 use crate::statistics;
+use crate::workload::Surroundings;
 use crate::workload::cgroup::Cgroup;
 use crate::workload::validate;
 
@@ -54,9 +56,9 @@ impl Agent {
     pub(crate) fn request(&mut self, request: Request) -> Result<(), AgentFault> {
         let id = request.id;
         let answer = match request.body {
-            RequestBody::Prepare(workload) => self.prepare(id, &workload),
+            RequestBody::Prepare(workload) => self.prepare(id, *workload),
             RequestBody::Start => self.start(id),
-            RequestBody::Exec { session, process } => self.exec(id, session, &process),
+            RequestBody::Exec { session, process } => self.exec(id, session, *process),
             RequestBody::Signal {
                 session,
                 signal,
@@ -75,21 +77,41 @@ impl Agent {
         }
     }
 
-    fn prepare(&mut self, id: u64, workload: &Workload) -> Answer {
+    fn prepare(&mut self, id: u64, mut workload: Workload) -> Answer {
         self.expect("Prepare", Phase::Empty)?;
-        validate::workload(workload).map_err(|error| report(ErrorKind::Refused, &error))?;
+        validate::workload(&workload).map_err(|error| report(ErrorKind::Refused, &error))?;
         let failed = |error: &(dyn std::error::Error + 'static)| report(ErrorKind::Failed, error);
+        self.choose_driver(&mut workload)
+            .map_err(|error| failed(&error))?;
         clock::set(workload.realtime_ns).map_err(|error| failed(&RequestError::Clock(error)))?;
         let cgroup = Cgroup::create(&self.surroundings.cgroups).map_err(|error| failed(&error))?;
         cgroup
             .limit(&workload.limits)
             .map_err(|error| failed(&error))?;
-        let session = start_init(workload, &self.surroundings, &cgroup, id)
+        let session = start_init(&workload, &self.surroundings, &cgroup, id)
             .map_err(|error| failed(&error))?;
         self.sessions.insert(WORKLOAD_SESSION, session);
         self.cgroup = Some(cgroup);
         self.phase = Phase::Prepared;
         Ok(None)
+    }
+
+    /// Settles whose Vulkan driver the workload gets.
+    fn choose_driver(&mut self, workload: &mut Workload) -> Result<(), DriverError> {
+        let Some(gpu) = &mut workload.gpu else {
+            return Ok(());
+        };
+        let Surroundings { view, driver, .. } = &self.surroundings;
+        self.driver = Driver::choose(gpu.driver, view, driver)?;
+        gpu.driver = match &self.driver {
+            Some(Driver::Bundled) => GpuDriver::Bundled,
+            Some(Driver::Image(_)) => GpuDriver::Image,
+            None => GpuDriver::None,
+        };
+        if let Some(driver) = &self.driver {
+            driver.announce(&mut workload.process.env);
+        }
+        Ok(())
     }
 
     fn start(&mut self, id: u64) -> Answer {
@@ -110,9 +132,9 @@ impl Agent {
         Ok(None)
     }
 
-    fn exec(&mut self, id: u64, number: u64, process: &Process) -> Answer {
+    fn exec(&mut self, id: u64, number: u64, mut process: Process) -> Answer {
         self.expect("Exec", Phase::Started)?;
-        validate::process(process).map_err(|error| report(ErrorKind::Refused, &error))?;
+        validate::process(&process).map_err(|error| report(ErrorKind::Refused, &error))?;
         if self.sessions.contains_key(&number) {
             let error = RequestError::SessionExists { session: number };
             return Err(report(ErrorKind::Refused, &error));
@@ -124,8 +146,11 @@ impl Agent {
             let error = RequestError::NoSession { session };
             return Err(report(ErrorKind::NoSession, &error));
         };
+        if let Some(driver) = &self.driver {
+            driver.announce(&mut process.env);
+        }
         let mut session =
-            start_exec(process, workload, cgroup, id).map_err(|error| failed(&error))?;
+            start_exec(&process, workload, cgroup, id).map_err(|error| failed(&error))?;
         session.oom_kills = self.oom_kills();
         let connected = session.stdio.connect(&self.transport);
         let session = self.sessions.entry(number).or_insert(session);

@@ -8,6 +8,7 @@ mod agent;
 pub mod boot;
 mod clock;
 mod control;
+mod driver;
 mod failure;
 mod process;
 mod reaper;

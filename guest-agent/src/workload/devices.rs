@@ -116,6 +116,12 @@ pub(super) fn create(
             })?;
         }
     }
+    create_listed(&root, devices)
+}
+
+/// Makes the nodes of `devices`.
+pub(super) fn create_listed(root: &impl AsFd, devices: &[Device]) -> Result<(), DeviceError> {
+    let root = root.as_fd();
     devices.iter().try_for_each(|device| node(root, device))
 }
 

@@ -9,19 +9,20 @@
 pub(crate) mod cgroup;
 mod copy_up;
 mod devices;
+mod gpu;
 mod guest_mount;
 pub(crate) mod hooks;
 mod host_mount;
 mod masks;
 mod mounts;
-mod path;
+pub(crate) mod path;
 mod root;
 mod sysctl;
 pub(crate) mod validate;
 
 use std::path::PathBuf;
 
-use krun_gpu_protocol::Workload;
+use krun_gpu_protocol::{GpuDriver, Workload};
 use rustix::fs::{CWD, Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::thread::{UnshareFlags, unshare_unsafe};
@@ -38,6 +39,10 @@ pub struct Surroundings {
     pub cgroups: PathBuf,
     /// The agent's mounts that the workload's namespace must not keep, innermost first.
     pub own_mounts: Vec<PathBuf>,
+    /// The bundled Vulkan driver and its manifest; there only in the initramfs for a GPU.
+    pub driver: PathBuf,
+    /// Where sysfs lists the nodes of the guest's GPUs.
+    pub drm: PathBuf,
 }
 
 /// What can go wrong while the surroundings are built.
@@ -61,6 +66,9 @@ pub(crate) enum BuildError {
     /// A device node.
     #[error(transparent)]
     Device(#[from] devices::DeviceError),
+    /// The GPU.
+    #[error(transparent)]
+    Gpu(#[from] gpu::GpuError),
     /// A masked or read-only path.
     #[error(transparent)]
     Mask(#[from] masks::MaskError),
@@ -112,6 +120,11 @@ pub(crate) fn build(
 
     let null = open("/dev/null", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
         .map_err(system("open the guest's /dev/null"))?;
+    let gpu = workload.gpu.as_ref().map(|gpu| {
+        let bundled = gpu.driver == GpuDriver::Bundled;
+        gpu::Outside::find(gpu, bundled, surroundings)
+    });
+    let gpu = gpu.transpose()?;
     let outside = root::enter(surroundings)?;
     let root = rustix::fs::openat(
         CWD,
@@ -123,6 +136,10 @@ pub(crate) fn build(
     let mut mounted = Mounted::new(&root, &outside.view);
     mounted.all(&workload.mounts)?;
     devices::create(&root, &workload.mounts, &workload.devices)?;
+    if let Some(gpu) = gpu {
+        devices::create_listed(&root, &gpu.nodes)?;
+        gpu.show(&root, &mounted)?;
+    }
     let terminal = terminal
         .map(|size| -> Result<_, BuildError> {
             let terminal = terminal::Terminal::open(size)?;

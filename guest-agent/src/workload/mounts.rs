@@ -196,6 +196,40 @@ impl<'a> Mounted<'a> {
         attach(&tree, &self.place(DESTINATION, Kind::File)?, DESTINATION)
     }
 
+    /// A new tmpfs of the guest's, to be put at `destination`.
+    pub(super) fn memory(&self, destination: &str) -> Result<OwnedFd, MountError> {
+        let mount = Mount {
+            destination: destination.into(),
+            source: MountSource::Guest {
+                kind: "tmpfs".into(),
+                source: "tmpfs".into(),
+                data: "size=1m".into(),
+                copy_up: false,
+            },
+            flags: MountFlags::empty(),
+            propagation: None,
+        };
+        guest_mount::create(self.root, &mount)
+    }
+
+    /// Puts a directory tree of the guest's at `destination`.
+    pub(super) fn put(
+        &self,
+        tree: OwnedFd,
+        destination: &str,
+        flags: MountFlags,
+    ) -> Result<(), MountError> {
+        Attributes::from_flags(flags)
+            .apply(tree.as_fd(), false)
+            .map_err(|source| MountError::Flags {
+                destination: destination.into(),
+                flags,
+                source,
+            })?;
+        let place = self.place(destination, Kind::Directory)?;
+        attach(&tree, &place, destination)
+    }
+
     /// Turns the read-only file systems of the guest read-only.
     pub(crate) fn finish(self) -> Result<(), MountError> {
         for (tree, destination) in self.read_only {

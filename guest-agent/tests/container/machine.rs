@@ -90,6 +90,8 @@ fn init(folder: &Path) {
         view,
         cgroups,
         own_mounts: Vec::new(),
+        driver: folder.join("vulkan"),
+        drm: folder.join("drm"),
     };
     let agent = Agent::new(transport, control, surroundings).unwrap();
     if let Err(error) = agent.run() {
