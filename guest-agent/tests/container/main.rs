@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its failure")]
 
+mod gpu;
 mod guest;
 mod lifecycle;
 mod machine;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     trials.extend(process::trials());
     trials.extend(sessions::trials());
     trials.extend(surroundings::trials());
+    trials.extend(gpu::trials());
     trials.extend(lifecycle::trials());
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -56,6 +56,11 @@ impl Layout {
                 library.join("initramfs.cpio"),
                 0o644,
             ),
+            (
+                products.initramfs_gpu.clone(),
+                library.join("initramfs-gpu.cpio"),
+                0o644,
+            ),
             (checkout.join(DROP_IN), drop_in, 0o644),
         ])
     }

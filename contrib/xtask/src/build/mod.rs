@@ -1,10 +1,11 @@
-//! What gets installed, built from the checkout inside the tree: the binaries, the guest's kernel
-//! and its initramfs.
+//! What gets installed, built from the checkout inside the tree: the binaries, the guest's kernel,
+//! its Vulkan driver and its initramfs.
 
 mod binaries;
 mod initramfs;
 mod kernel;
 mod layout;
+mod mesa;
 
 use std::{
     io,
@@ -19,7 +20,7 @@ use crate::{
     host::{HostError, Sources},
     process::ProcessError,
     progress,
-    tree::{Namespace, Tree},
+    tree::{Namespace, NamespaceError, Tree},
 };
 
 /// Why the build failed.
@@ -34,6 +35,9 @@ pub(crate) enum BuildError {
     /// A program failed.
     #[error(transparent)]
     Process(#[from] ProcessError),
+    /// The tree could not be given the network.
+    #[error(transparent)]
+    Namespace(#[from] NamespaceError),
     /// A file of the result could not be read or written.
     #[error("{action} {path}")]
     File {
@@ -42,9 +46,9 @@ pub(crate) enum BuildError {
         #[source]
         source: io::Error,
     },
-    /// The agent does not fit the archive's format.
-    #[error("the agent of {size} bytes is too large for a cpio archive")]
-    TooLarge { size: usize },
+    /// A file does not fit the archive's format.
+    #[error("{name} of {size} bytes is too large for a cpio archive")]
+    TooLarge { name: String, size: usize },
 }
 
 /// Everything that is built, by path on the host.
@@ -58,6 +62,8 @@ pub(crate) struct Products {
     pub(crate) kernel: PathBuf,
     /// The guest's initramfs.
     pub(crate) initramfs: PathBuf,
+    /// The same with the Vulkan driver, for a VM with a GPU.
+    pub(crate) initramfs_gpu: PathBuf,
 }
 
 /// Where things are built from and to.
@@ -77,10 +83,13 @@ impl Builder<'_> {
     /// Brings everything up to date.
     pub(crate) fn build(&self) -> Result<Products, BuildError> {
         let kernel = kernel::build(self)?;
+        let driver = mesa::build(self)?;
         self.sources.fetch(self.cache)?;
         binaries::build(self)?;
         let products = self.products(kernel);
-        initramfs::write(&binaries::agent(self), &products.initramfs)?;
+        let agent = binaries::agent(self);
+        initramfs::write(&agent, &[], &products.initramfs)?;
+        initramfs::write(&agent, &driver.files(), &products.initramfs_gpu)?;
         progress::step("initramfs", "written");
         Ok(products)
     }
@@ -97,6 +106,7 @@ impl Builder<'_> {
             tests: release.join("krun-gpu-tests"),
             kernel,
             initramfs: self.target().join("initramfs.cpio"),
+            initramfs_gpu: self.target().join("initramfs-gpu.cpio"),
         }
     }
 

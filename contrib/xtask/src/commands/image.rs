@@ -16,6 +16,7 @@ impl Image {
         let products = workshop.builder().build()?;
         println!("{}", products.kernel.display());
         println!("{}", products.initramfs.display());
+        println!("{}", products.initramfs_gpu.display());
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -130,6 +130,23 @@ impl Namespace {
         bind_read_only(&self.tree, &target)
     }
 
+    /// Lets programs in the namespace reach the network as the host does: with its resolver, its
+    /// names and the authorities that it trusts.
+    pub(crate) fn show_network(&self) -> Result<(), NamespaceError> {
+        const FILES: [&str; 3] = [
+            "/etc/resolv.conf",
+            "/etc/hosts",
+            "/etc/ssl/certs/ca-certificates.crt",
+        ];
+        for path in FILES.map(Path::new) {
+            let target = self.outside(path);
+            if path.is_file() && target.is_file() {
+                mount_bind(path, &target).map_err(at("mount", &target))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Makes an empty folder that lives as long as the namespace.
     pub(crate) fn directory(&self, inside: &Path) -> Result<PathBuf, NamespaceError> {
         let path = self.outside(inside);
