@@ -25,6 +25,20 @@ pub struct FsConfig {
     /// How long the guest may rely on a name or on attributes without asking again. What the
     /// host changes is seen this much later at most.
     pub timeout: Duration,
+    /// Directories that the guest sees although there are none.
+    pub grafts: Vec<Graft>,
+}
+
+/// A directory beneath the exported one that the guest sees at another path as well, as far as
+/// there is nothing. It is the mount point for what the guest mounts there, and spares the
+/// exported directory one.
+#[derive(Clone, Debug)]
+pub struct Graft {
+    /// Where the directories wait: the one for `path` is at `base` followed by `path`. Both are
+    /// paths in the exported directory.
+    pub base: PathBuf,
+    /// Where the guest sees it. Its first component must exist.
+    pub path: PathBuf,
 }
 
 impl FsConfig {
@@ -36,6 +50,7 @@ impl FsConfig {
             directory: directory.into(),
             workers: vcpus.clamp(1, WORKERS),
             timeout: Duration::from_secs(1),
+            grafts: Vec::new(),
         }
     }
 

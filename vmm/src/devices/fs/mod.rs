@@ -28,7 +28,7 @@ use rustix::io::Errno;
 use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
 
-pub use self::config::FsConfig;
+pub use self::config::{FsConfig, Graft};
 use self::tree::Tree;
 use self::worker::{FuseServer, Job, Worker};
 use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
@@ -56,7 +56,7 @@ impl Fs {
     /// CAP_FSETID, CAP_SETFCAP and CAP_MKNOD for what a container's root may do to its files.
     pub fn new(config: &FsConfig) -> Result<Self, FsError> {
         let space = config.space()?;
-        let tree = Arc::new(Tree::new(&config.directory, config.timeout)?);
+        let tree = Arc::new(Tree::new(config)?);
         let server: Arc<FuseServer> = Arc::new(FuseServer::new(tree.clone()));
         let workers = (0..=config.workers)
             .map(|queue| Worker::start(format!("fs{queue}"), server.clone(), tree.clone()))
@@ -157,6 +157,17 @@ pub enum FsError {
     Directory {
         /// The directory.
         directory: PathBuf,
+        /// The reason.
+        #[source]
+        source: io::Error,
+    },
+    /// A directory that the guest should see elsewhere could not be found.
+    #[error("grafting {grafts:?} onto {}", directory.display())]
+    Graft {
+        /// The exported directory.
+        directory: PathBuf,
+        /// All of its grafts.
+        grafts: Vec<Graft>,
         /// The reason.
         #[source]
         source: io::Error,

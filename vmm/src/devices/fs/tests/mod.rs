@@ -3,6 +3,7 @@
 
 mod driver;
 mod files;
+mod grafts;
 mod hostile;
 mod mounts;
 mod permissions;
@@ -37,9 +38,14 @@ struct Guest {
 impl Guest {
     /// A guest that has mounted `directory`.
     fn new(directory: &Path) -> Self {
-        let config = FsConfig::new("test", directory, 2);
+        Self::with(&FsConfig::new("test", directory, 2))
+    }
+
+    /// A guest that has mounted what `config` says.
+    fn with(config: &FsConfig) -> Self {
+        let queues = u16::try_from(config.workers + 1).unwrap();
         let mut guest = Self {
-            driver: Driver::new(Fs::new(&config).unwrap(), 3),
+            driver: Driver::new(Fs::new(config).unwrap(), queues),
             by: ROOT,
             unique: 0,
         };

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use fuse_backend_rs::abi::fuse_abi::ATTR_SUBMOUNT;
 use fuse_backend_rs::api::filesystem::Entry;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, openat2};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 
 use super::inode::Inode;
 use super::status::Status;
@@ -23,7 +23,13 @@ impl Tree {
     /// The entry `name` of `parent`, with one more reference of the guest's. The name is checked.
     pub(super) fn look_up_in(&self, parent: &Inode, name: &CStr) -> Result<Entry> {
         // A known inode is pinned by its descriptor, so its id cannot be anyone else's.
-        let status = Status::beneath(parent, name)?;
+        let status = match Status::beneath(parent, name) {
+            Err(Errno::NOENT) => {
+                let graft = self.grafts.find(&parent.id, name).ok_or(Errno::NOENT)?;
+                return self.adopt(parent, graft);
+            }
+            status => status?,
+        };
         if let Some(inode) = self.inodes.acquire(&status.id()) {
             return Ok(self.entry(parent, &inode, &status));
         }

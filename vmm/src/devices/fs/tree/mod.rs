@@ -21,6 +21,7 @@ mod create;
 mod data;
 mod directory;
 mod file_system;
+mod graft;
 mod handle;
 mod identity;
 mod inode;
@@ -34,7 +35,6 @@ mod xattr;
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -43,16 +43,18 @@ use rustix::io::{Errno, Result};
 use rustix::path::DecInt;
 
 use self::budget::Budget;
+use self::graft::Grafts;
 use self::handle::Handles;
 use self::inode::Inodes;
 use self::status::Status;
-use super::FsError;
+use super::{FsConfig, FsError};
 
 /// A directory of the host and everything beneath it, mounts included.
 #[derive(Debug)]
 pub(super) struct Tree {
     inodes: Inodes,
     handles: Handles,
+    grafts: Grafts,
     /// `/proc/self/fd`: an entry of it is a descriptor as a path, for the system calls that take
     /// nothing else. Opened once, so it works when this process's `/proc` is gone.
     descriptors: OwnedFd,
@@ -64,7 +66,8 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens the directory. `/proc` must be there, and may go away afterwards. The limit on open
     /// files is looked at now.
-    pub(super) fn new(directory: &Path, timeout: Duration) -> std::result::Result<Self, FsError> {
+    pub(super) fn new(config: &FsConfig) -> std::result::Result<Self, FsError> {
+        let directory = &config.directory;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let descriptors =
             openat(CWD, c"/proc/self/fd", flags, Mode::empty()).map_err(FsError::proc)?;
@@ -72,17 +75,24 @@ impl Tree {
             return Err(FsError::NotProc);
         }
         let open = |source: Errno| FsError::Directory {
-            directory: directory.to_owned(),
+            directory: directory.clone(),
             source: source.into(),
         };
         let root = openat(CWD, directory, flags, Mode::empty()).map_err(open)?;
         let status = Status::of(&root).map_err(open)?;
+        let grafts =
+            Grafts::new(root.as_fd(), &config.grafts).map_err(|source| FsError::Graft {
+                directory: directory.clone(),
+                grafts: config.grafts.clone(),
+                source: source.into(),
+            })?;
         let budget = Budget::of_process();
         Ok(Self {
             inodes: Inodes::new(root, &status, budget.clone()),
             handles: Handles::new(budget),
+            grafts,
             descriptors,
-            timeout,
+            timeout: config.timeout,
             submounts: AtomicBool::new(false),
         })
     }
