@@ -6,6 +6,7 @@
 pub(crate) mod cgroup;
 mod executor;
 pub(crate) mod failure;
+mod graft;
 mod privileges;
 mod program;
 mod tree;

@@ -15,7 +15,7 @@ use krun_gpu_vmm::devices::fs::FsConfig;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
 
-use super::{failure, privileges, program, tree};
+use super::{failure, graft, privileges, program, tree};
 use crate::descriptors;
 use crate::install::Parts;
 use crate::monitor::{self, MonitorError, Reports, StandardStreams};
@@ -55,6 +55,9 @@ pub(crate) enum VmmError {
     /// The exported tree.
     #[error(transparent)]
     Tree(#[from] tree::TreeError),
+    /// Mount points of the guest's.
+    #[error(transparent)]
+    Graft(#[from] graft::GraftError),
     /// Privileges and signals.
     #[error(transparent)]
     Privileges(#[from] privileges::PrivilegesError),
@@ -82,6 +85,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     program::check(Path::new("/"), &plan.workload)?;
     tree::set_propagation(&plan.propagation)?;
+    let grafts = graft::make(&plan.workload)?;
     let root = tree::export(&plan.proc_mounts)?;
     privileges::drop_mount_rights()?;
     trace::mark("sandbox_ready");
@@ -97,11 +101,14 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
             guest_cid: GUEST_CID,
             stream_port: STREAM_PORT,
         },
-        root: Some(FsConfig::new(
-            ROOT_TAG,
-            format!("/proc/self/fd/{}", root.as_raw_fd()),
-            usize::from(plan.machine.vcpus),
-        )),
+        root: Some(FsConfig {
+            grafts,
+            ..FsConfig::new(
+                ROOT_TAG,
+                format!("/proc/self/fd/{}", root.as_raw_fd()),
+                usize::from(plan.machine.vcpus),
+            )
+        }),
     };
     let vm = MicroVm::build(config)?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
