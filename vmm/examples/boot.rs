@@ -5,16 +5,20 @@
 
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use krun_gpu_vmm::devices::fs::FsConfig;
+use krun_gpu_vmm::devices::gpu::GpuConfig;
+use krun_gpu_vmm::devices::gpu::virgl::Library;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{ExitReason, MicroVm, VmConfig};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Boot one microVM and print its console.
 #[derive(Debug, Parser)]
@@ -37,6 +41,9 @@ struct Arguments {
     /// Directory for the guest, under the tag "krun-root"
     #[arg(long)]
     root: Option<PathBuf>,
+    /// Give the guest a GPU, with this virgl_render_server
+    #[arg(long)]
+    render_server: Option<PathBuf>,
     /// Stop the guest after this many seconds
     #[arg(long, default_value_t = 60)]
     timeout: u32,
@@ -81,6 +88,10 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             .root
             .as_ref()
             .map(|directory| FsConfig::new("krun-root", directory, arguments.vcpus.into())),
+        gpu: match &arguments.render_server {
+            Some(program) => Some(gpu(program)?),
+            None => None,
+        },
     };
     let mut vm = MicroVm::build(config)?;
     vm.start()?;
@@ -113,6 +124,29 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(ExitReason::Reset) => ExitCode::SUCCESS,
         None if !ended => ExitCode::from(2),
         _ => ExitCode::FAILURE,
+    })
+}
+
+/// A GPU whose render server is a child of this process; it ends with its socket.
+fn gpu(program: &Path) -> Result<GpuConfig, Box<dyn Error>> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // The child's copy of its end is open across exec; the original is closed here.
+    fcntl_setfd(&theirs, FdFlags::empty())?;
+    Command::new(program)
+        .arg("--socket-fd")
+        .arg(theirs.as_raw_fd().to_string())
+        .spawn()?;
+    Ok(GpuConfig {
+        library: Library::load()?,
+        render_server: ours,
+        mount_namespace: None,
+        window: 8 << 30,
+        memory_limit: 4 << 30,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::config::VmConfig;
 use crate::devices::balloon::Balloon;
 use crate::devices::console::{Console, ConsoleLog};
 use crate::devices::fs::{Fs, FsError};
+use crate::devices::gpu::{Gpu, GpuError};
 use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockError};
 use crate::event_loop::EventLoop;
@@ -56,6 +57,10 @@ impl MicroVm {
         }
         slots.plug(Box::new(Rng::new(event_loop.handle())))?;
         slots.plug(Box::new(Balloon::new(event_loop.handle())))?;
+        if let Some(gpu) = config.gpu {
+            let window = memory::create_window(layout, &vm, gpu.window)?;
+            slots.plug(Box::new(quietly(|| Gpu::new(gpu, window))??))?;
+        }
         let Slots {
             transports,
             mut command_line,
@@ -198,4 +203,7 @@ pub enum BuildError {
     /// The file system device could not be made.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// The GPU could not be made.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
 }

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use crate::devices::fs::FsConfig;
+use crate::devices::gpu::GpuConfig;
 use crate::devices::vsock::VsockConfig;
 
 /// One microVM. The caller opens every file in the view of the host that it wants; this crate
@@ -27,4 +28,6 @@ pub struct VmConfig {
     pub vsock: VsockConfig,
     /// The directory that the guest gets as its file system.
     pub root: Option<FsConfig>,
+    /// The guest's GPU, if it is to have one.
+    pub gpu: Option<GpuConfig>,
 }

@@ -11,12 +11,15 @@ use vm_memory::{
     Bytes, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
-use crate::layout::{Layout, PAGE, Range};
+use crate::layout::{Layout, MEMORY_GRANULE, PAGE, Range};
 use crate::sys::{self, HypervisorError, Vm};
 
 /// Guest memory, shared by the vCPUs' loader and every device. Accesses are bounds-checked by
 /// vm-memory; what the guest writes there may change at any time.
 pub type GuestMemory = Arc<GuestMemoryMmap>;
+
+/// The memory slot of the window; RAM has those below.
+const WINDOW_SLOT: u32 = 2;
 
 /// Reserves the guest's RAM and gives it to the VM, one slot for each side of the hole.
 pub(crate) fn create(layout: Layout, vm: &Vm) -> Result<GuestMemory, MemoryError> {
@@ -40,6 +43,49 @@ pub(crate) fn create(layout: Layout, vm: &Vm) -> Result<GuestMemory, MemoryError
     GuestMemoryMmap::from_regions(regions)
         .map(Arc::new)
         .map_err(MemoryError::Regions)
+}
+
+/// Guest-physical addresses above RAM, where a device places host memory while the guest runs.
+#[derive(Debug)]
+pub struct Window {
+    guest: Range,
+    host: sys::window::Window,
+}
+
+impl Window {
+    /// Reserves host addresses for the guest's. Nothing is there, and no VM has it yet.
+    pub fn reserve(guest: Range) -> Result<Self, MemoryError> {
+        let length =
+            usize::try_from(guest.length).map_err(|_| MemoryError::TooLarge(guest.length))?;
+        let host = sys::window::Window::reserve(length).map_err(|source| MemoryError::Reserve {
+            bytes: guest.length,
+            source,
+        })?;
+        Ok(Self { guest, host })
+    }
+
+    /// Where the guest finds it.
+    pub fn guest(&self) -> Range {
+        self.guest
+    }
+
+    pub(crate) fn host(&mut self) -> &mut sys::window::Window {
+        &mut self.host
+    }
+}
+
+/// Reserves a window of `size` bytes and gives it to the VM, as one slot.
+pub(crate) fn create_window(layout: Layout, vm: &Vm, size: u64) -> Result<Window, MemoryError> {
+    let guest = Some(size)
+        .filter(|size| size.is_power_of_two() && *size >= MEMORY_GRANULE)
+        .and_then(|size| layout.window(0, size))
+        .ok_or(MemoryError::Window { size })?;
+    let window = Window::reserve(guest)?;
+    let length = usize::try_from(guest.length).map_err(|_| MemoryError::TooLarge(size))?;
+    // SAFETY: the window stays reserved as long as the device has it, which is until no vCPU
+    // runs; what is placed there is meant for the guest.
+    unsafe { vm.map(WINDOW_SLOT, guest.start, window.host.host(), length) }?;
+    Ok(window)
 }
 
 /// Places `length` bytes of `file` from `offset` at guest address `start`, so that the pages are
@@ -138,6 +184,15 @@ pub enum MemoryError {
     /// More than this host can address.
     #[error("guest memory of {0} bytes is more than this host can address")]
     TooLarge(u64),
+    /// A window that cannot be.
+    #[error(
+        "a window of {size} bytes for shared memory; it must be a power of two, at least 2 MiB, \
+         and end below 64 TiB"
+    )]
+    Window {
+        /// Bytes.
+        size: u64,
+    },
     /// The host refused the reservation.
     #[error("reserving {bytes} bytes of address space for guest memory")]
     Reserve {

@@ -109,6 +109,12 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
                 usize::from(plan.machine.vcpus),
             )
         }),
+        root: Some(FsConfig::new(
+            ROOT_TAG,
+            format!("/proc/self/fd/{}", root.as_raw_fd()),
+            usize::from(plan.machine.vcpus),
+        )),
+        gpu: None,
     };
     let vm = MicroVm::build(config)?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;

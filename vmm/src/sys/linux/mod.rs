@@ -11,6 +11,7 @@ pub(crate) mod stream;
 pub(crate) mod thread;
 mod vcpu;
 mod vm;
+pub(crate) mod window;
 
 pub use error::HypervisorError;
 pub(crate) use kick::Kicker;

@@ -2,8 +2,11 @@
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, OwnedFd};
 use std::ptr;
 use std::thread::{Builder, JoinHandle};
+
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 /// Enough for any thread here: their buffers are on the heap, and they do not recurse.
 const STACK: usize = 256 << 10;
@@ -15,12 +18,30 @@ pub(crate) fn spawn<T: Send + 'static>(
     name: &str,
     body: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
+    spawn_with_stack(name, STACK, body)
+}
+
+/// The same with a stack of this size, for code that is not ours.
+pub(crate) fn spawn_with_stack<T: Send + 'static>(
+    name: &str,
+    stack: usize,
+    body: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<JoinHandle<T>> {
     quietly(|| {
         Builder::new()
             .name(name.to_owned())
-            .stack_size(STACK)
+            .stack_size(stack)
             .spawn(body)
     })?
+}
+
+/// Moves this thread, and none of the others, into a mount namespace. It needs CAP_SYS_ADMIN in
+/// the namespace's user namespace, and CAP_SYS_CHROOT.
+pub(crate) fn enter_mount_namespace(namespace: &OwnedFd) -> io::Result<()> {
+    // SAFETY: the thread gets a root and working directory of its own; descriptors stay shared.
+    unsafe { unshare_unsafe(UnshareFlags::FS) }?;
+    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    Ok(())
 }
 
 /// Does something with every signal blocked, so that threads that it starts have them blocked.

@@ -1,0 +1,1 @@
+//! The device under a guest, with a renderer that renders nothing.

@@ -1,0 +1,74 @@
+//! Finding the library, and saying what to install when it is not there.
+
+use std::sync::Arc;
+
+use super::ffi::Functions;
+
+/// The name that distributions install.
+const NAME: &str = "libvirglrenderer.so.1";
+
+/// libvirglrenderer, mapped into this process. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Library {
+    functions: Functions,
+    _mapping: Arc<libloading::Library>,
+}
+
+impl Library {
+    /// Loads the library by the dynamic linker's rules, in the mount namespace of the caller.
+    /// The mapping goes along with a fork.
+    pub fn load() -> Result<Self, LoadError> {
+        // SAFETY: the library has no constructor that expects anything of its process.
+        let mapping = unsafe { libloading::Library::new(NAME) }
+            .map_err(|source| LoadError::Missing { source })?;
+        let functions = Functions::find(&mapping)
+            .map_err(|(symbol, version)| LoadError::TooOld { symbol, version })?;
+        Ok(Self {
+            functions,
+            _mapping: Arc::new(mapping),
+        })
+    }
+
+    pub(super) fn functions(&self) -> &Functions {
+        &self.functions
+    }
+}
+
+/// Why virglrenderer could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// It is not installed, or something that it needs is not.
+    #[error(
+        "loading {NAME}: install virglrenderer 1.1 or newer with its render server (Debian and \
+         Ubuntu: libvirglrenderer1 and virgl-server; Fedora: virglrenderer)"
+    )]
+    Missing {
+        /// What the dynamic linker said.
+        #[source]
+        source: libloading::Error,
+    },
+    /// It lacks a function.
+    #[error(
+        "{NAME} is too old: it has no {symbol}, which came with version {version}; install \
+         virglrenderer 1.1 or newer"
+    )]
+    TooOld {
+        /// The function.
+        symbol: &'static str,
+        /// The first version that has it.
+        version: &'static str,
+    },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_without_the_functions_names_one_and_its_version() {
+        // SAFETY: the C library is loaded already.
+        let c_library = unsafe { libloading::Library::new("libc.so.6") }.unwrap();
+        let missing = Functions::find(&c_library).unwrap_err();
+        assert_eq!(missing, ("virgl_renderer_init", "0.1"));
+    }
+}

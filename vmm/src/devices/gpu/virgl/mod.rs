@@ -1,0 +1,16 @@
+//! virglrenderer, loaded when a GPU is asked for.
+//!
+//! The owner of the VM calls [`Library::load`] where the host's libraries are; the GPU's thread
+//! starts the renderer with it. There is one renderer in a process at a time, and it belongs to
+//! the thread that started it. It decodes nothing of Vulkan itself: contexts live in the render
+//! server's processes, to which it passes commands and from which it gets the blobs' memory.
+
+mod callbacks;
+mod ffi;
+mod library;
+mod renderer;
+
+pub(super) use callbacks::SignalSink;
+pub use library::{Library, LoadError};
+pub(super) use renderer::Virgl;
+pub use renderer::VirglError;
