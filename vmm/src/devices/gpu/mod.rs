@@ -86,22 +86,8 @@ pub struct Gpu {
 impl Gpu {
     /// Starts the thread, and the renderer in it.
     pub fn new(config: GpuConfig, window: Window) -> Result<Self, GpuError> {
-        let GpuConfig {
-            library,
-            render_server,
-            mount_namespace,
-            memory_limit,
-            ..
-        } = config;
-        Self::with(window, memory_limit, move |signal| {
-            if let Some(namespace) = mount_namespace
-                && let Err(error) = thread::enter_mount_namespace(&namespace)
-            {
-                tracing::warn!(%error, "gpu: entering the host's mount namespace");
-            }
-            let virgl = virgl::Virgl::start(library, render_server, signal)?;
-            Ok(Box::new(virgl))
-        })
+        let memory_limit = config.memory_limit;
+        Self::with(window, memory_limit, |signal| start(config, signal))
     }
 
     /// A device whose renderer is made in its thread by `start`, which gets what the renderer
@@ -146,6 +132,31 @@ impl Gpu {
             .send(message)
             .map_err(|_| io::Error::from(io::ErrorKind::BrokenPipe))?;
         self.waker.wake()
+    }
+}
+
+/// Starts virglrenderer in this thread, after this thread has entered the host's mount namespace.
+fn start(config: GpuConfig, signal: virgl::SignalSink) -> Result<Box<dyn Renderer>, GpuError> {
+    if let Some(namespace) = config.mount_namespace
+        && let Err(error) = thread::enter_mount_namespace(&namespace)
+    {
+        tracing::warn!(%error, "gpu: entering the host's mount namespace");
+    }
+    let virgl = virgl::Virgl::start(config.library, config.render_server, signal)?;
+    Ok(Box::new(virgl))
+}
+
+impl Control {
+    /// A device without a guest, for a server that speaks for its clients. It stays in the
+    /// calling thread; `signal` gets fences that are done, in threads of virglrenderer's.
+    pub fn start(
+        config: GpuConfig,
+        window: Window,
+        signal: impl Fn(Fence) + Send + Sync + 'static,
+    ) -> Result<Self, GpuError> {
+        let memory_limit = config.memory_limit;
+        let renderer = start(config, Arc::new(signal))?;
+        Ok(Self::new(renderer, window, memory_limit))
     }
 }
 
