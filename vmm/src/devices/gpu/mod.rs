@@ -16,7 +16,7 @@ mod fences;
 mod protocol;
 mod queue;
 mod renderer;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod tests;
 pub mod virgl;
 mod window;
@@ -41,6 +41,8 @@ use crate::virtio::{ActivateError, Activation, VirtioDevice};
 pub use control::{Control, MOST_CONTEXTS, MOST_MAPPED, MOST_RESOURCES, QueueKind, Reply};
 pub use renderer::Fence;
 use renderer::Renderer;
+#[cfg(fuzzing)]
+pub use tests::fuzz;
 use worker::{Message, Queues, Worker};
 
 const NAME: &str = "gpu";

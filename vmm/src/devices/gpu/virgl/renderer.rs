@@ -68,11 +68,13 @@ impl Virgl {
         let callbacks = (&raw const callbacks::CALLBACKS).cast_mut();
         // SAFETY: the callbacks, which the library reads, and the cookie outlive the renderer;
         // nothing else in this process calls the library.
-        let errno = unsafe {
+        let result = unsafe {
             (functions.set_log_callback)(callbacks::log, ptr::null_mut(), ptr::null());
             (functions.init)(cookie.cast(), FLAGS, callbacks)
         };
-        status(errno).map_err(|source| VirglError::Init { source })?;
+        if result != 0 {
+            return Err(VirglError::Init { result });
+        }
         virgl.capset = venus(&functions)?;
         Ok(virgl)
     }
@@ -388,12 +390,15 @@ pub enum VirglError {
     /// There can be one in a process.
     #[error("virglrenderer was started in this process already")]
     Twice,
-    /// The library refused, for a reason that it logged.
-    #[error("starting virglrenderer on its render server")]
+    /// The library refused, for a reason that it logged: most often there is no render server at
+    /// the other end of the socket.
+    #[error(
+        "virglrenderer does not start on its render server, which has ended or speaks another \
+         version (virgl_renderer_init returned {result})"
+    )]
     Init {
         /// What it returned.
-        #[source]
-        source: io::Error,
+        result: i32,
     },
     /// It serves no Venus.
     #[error(
