@@ -17,6 +17,10 @@ mod protocol;
 mod queue;
 mod renderer;
 #[cfg(any(test, fuzzing))]
+#[allow(
+    clippy::unwrap_used,
+    reason = "a test ends where something is not as it should be"
+)]
 mod tests;
 pub mod virgl;
 mod window;

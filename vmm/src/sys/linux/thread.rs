@@ -117,4 +117,19 @@ mod tests {
         assert_ne!(inside & (1 << 14), 0);
         assert_ne!(inside & (1 << (libc::SIGRTMIN() - 1)), 0);
     }
+
+    #[test]
+    fn a_thread_enters_a_mount_namespace_alone() {
+        let namespace = std::fs::File::open("/proc/self/ns/mnt").unwrap().into();
+        let before = std::env::current_dir().unwrap();
+        let entered = spawn("test", move || {
+            enter_mount_namespace(&namespace)?;
+            rustix::process::chdir("/proc").map_err(io::Error::from)
+        });
+        if let Err(error) = entered.unwrap().join().unwrap() {
+            // Without the right to, nothing has changed either.
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+        }
+        assert_eq!(std::env::current_dir().unwrap(), before);
+    }
 }
