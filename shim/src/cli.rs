@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::commands;
+use crate::{commands, gpu};
 
 /// An OCI container runtime that gives every container a microVM of its own.
 #[derive(Debug, Parser)]
@@ -116,6 +116,12 @@ pub(crate) enum Command {
     Features,
     /// Tell whether this machine can run krun-gpu, and what to do if not.
     Check(commands::check::Options),
+    /// Prints the host's Vulkan devices (see `gpu::probe`).
+    #[command(hide = true)]
+    GpuProbe,
+    /// Runs a render server (see `gpu::render_server::supervisor`).
+    #[command(hide = true)]
+    GpuServer(gpu::render_server::supervisor::Options),
 }
 
 #[cfg(test)]

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::split;
+
 /// Where it is.
 pub(crate) const PATH: &str = "/etc/krun-gpu/config.toml";
 
@@ -50,6 +52,26 @@ pub(crate) struct Config {
     pub(crate) allowed_annotations: Vec<String>,
     /// Whether config.json's `vm` section counts.
     pub(crate) allow_vm_section: bool,
+    /// The section `[gpu]`.
+    pub(crate) gpu: GpuPolicy,
+}
+
+/// The keys of `[gpu]`.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct GpuPolicy {
+    /// virglrenderer's `virgl_render_server`, where it is in no distribution's place.
+    pub(crate) render_server: Option<PathBuf>,
+    /// Manifests of the Vulkan drivers that serve containers (`VK_DRIVER_FILES`); empty for all
+    /// that the host's Vulkan loader finds.
+    pub(crate) driver_files: Vec<PathBuf>,
+    /// More files and directories that those drivers read; the render server reads no others
+    /// than a distribution's own.
+    pub(crate) read_paths: Vec<PathBuf>,
+    /// The window through which a guest sees host memory, in MiB, a power of two.
+    pub(crate) window_mib: Option<u64>,
+    /// Host memory that a guest's GPU may hold, in MiB.
+    pub(crate) memory_mib: Option<u64>,
 }
 
 impl Default for Config {
@@ -59,15 +81,13 @@ impl Default for Config {
             initramfs: None,
             cpus: None,
             memory_mib: None,
-            allowed_annotations: [
-                "io.krun-gpu.cpus",
-                "io.krun-gpu.memory",
-                "krun.cpus",
-                "krun.ram_mib",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            allowed_annotations: split::ANNOTATIONS
+                .into_iter()
+                .chain(split::KRUN_ANNOTATIONS)
+                .map(str::to_owned)
+                .collect(),
             allow_vm_section: false,
+            gpu: GpuPolicy::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod control;
 mod descriptors;
+mod gpu;
 mod host;
 mod install;
 mod monitor;

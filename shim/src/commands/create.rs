@@ -13,6 +13,7 @@ use crate::bundle::{Bundle, BundleError};
 use crate::cli::Global;
 use crate::config::{self, Config, ConfigError};
 use crate::control::{self, ControlError};
+use crate::gpu::{self, GpuError};
 use crate::install::{self, InstallError, Parts};
 use crate::monitor::Reports;
 use crate::sandbox::{self, SandboxError, cgroup};
@@ -71,6 +72,9 @@ pub(crate) enum CreateError {
     /// What the machine has.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// The GPU.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The state.
     #[error(transparent)]
     State(#[from] StateError),
@@ -120,6 +124,10 @@ pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, Cr
         rootfs: bundle.rootfs.clone(),
     };
     let split = split::split(&bundle.spec, &bundle.rootfs, &config, &facts)?;
+    let gpu = split.gpu.as_ref();
+    let gpu = gpu
+        .map(|gpu| gpu::Preparation::begin(gpu, &config.gpu))
+        .transpose()?;
     let (kernel, initramfs) = install::paths(&config);
     let parts = Parts::open(
         split.machine.kernel.as_deref().unwrap_or(&kernel),
@@ -128,7 +136,7 @@ pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, Cr
     let cgroup = cgroup::choose(global, &bundle.spec, &id)?;
     let root = state::root(global)?;
     let directory = state::create_directory(&root, &id)?;
-    let made = finish(options, &id, &bundle, split, parts, cgroup, &directory);
+    let made = finish(options, &id, &bundle, split, parts, gpu, cgroup, &directory);
     if made.is_err() {
         // The first failure is the one to tell.
         let _ = state::remove_directory(&directory);
@@ -160,6 +168,7 @@ fn finish(
     bundle: &Bundle,
     mut split: split::Split,
     parts: Parts,
+    gpu: Option<gpu::Preparation>,
     cgroup: Option<CgroupRecord>,
     directory: &Path,
 ) -> Result<Container, CreateError> {
@@ -180,10 +189,17 @@ fn finish(
     container.save()?;
     let reports = Reports::open(directory, &bundle.path).map_err(failed("open", directory))?;
     split.workload.state = container.record.oci_state(Status::Created, None);
+    let mut host_gpu = None;
+    if let Some(gpu) = gpu {
+        let (host, record) = gpu.start(container.record.cgroup.as_ref(), id)?;
+        host_gpu = Some(host);
+        container.record.gpu = Some(record);
+    }
     let request = sandbox::Request {
         directory,
         record: &container.record,
         parts,
+        gpu: host_gpu,
         control: control::listen(directory)?,
         reports,
         no_pivot: options.no_pivot,
@@ -224,6 +240,7 @@ fn record(id: &ContainerId, bundle: &Bundle, cgroup: Option<CgroupRecord>) -> Re
         owner: nix::unistd::getuid().as_raw(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
         cgroup,
+        gpu: None,
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
             .unwrap_or_default(),

@@ -17,6 +17,7 @@ pub(crate) mod version;
 use std::io;
 
 use crate::cli::{Cli, Command};
+use crate::gpu;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +83,8 @@ pub(crate) fn run(cli: &Cli) -> Result<u8, CommandError> {
         Command::Spec(options) => spec::run(options)?,
         Command::Features => features::run()?,
         Command::Check(options) => return Ok(check::run(options)?),
+        Command::GpuProbe => gpu::probe::run()?,
+        Command::GpuServer(options) => gpu::render_server::supervisor::run(options)?,
     }
     Ok(0)
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::commands::CommandError;
+use crate::gpu::probe::HostGpu;
 use crate::state::{self, Container};
 
 /// Options of `state`.
@@ -32,6 +33,16 @@ struct State<'a> {
     owner: String,
     #[serde(skip_serializing_if = "HashMap::is_empty")]
     annotations: &'a HashMap<String, String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<Gpu<'a>>,
+}
+
+/// What serves the container's GPU. Podman takes no notice of it.
+#[derive(Serialize)]
+struct Gpu<'a> {
+    personality: &'a str,
+    devices: &'a [HostGpu],
+    software: bool,
 }
 
 /// Runs the command.
@@ -49,6 +60,11 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), CommandError
         created: &record.created,
         owner: owner(record.owner),
         annotations: &record.annotations,
+        gpu: record.gpu.as_ref().map(|gpu| Gpu {
+            personality: &gpu.personality,
+            devices: &gpu.devices,
+            software: gpu.software,
+        }),
     };
     let mut output = io::stdout().lock();
     serde_json::to_writer_pretty(&mut output, &state).map_err(io::Error::from)?;

@@ -5,7 +5,7 @@
 //! the caller's signals are watched meanwhile.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -74,6 +74,7 @@ pub(crate) fn boot(
     streams: StandardStreams,
     control: UnixListener,
     reports: Reports,
+    render_server: Option<OwnedFd>,
 ) -> Result<Monitor, MonitorError> {
     let host = |action| move |source| MonitorError::Host { action, source };
     let signals = Signals::new().map_err(host("read signals"))?;
@@ -128,6 +129,7 @@ pub(crate) fn boot(
         error,
         control,
         reports,
+        render_server,
         WORKLOAD_SESSION,
     ))
 }

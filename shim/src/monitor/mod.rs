@@ -17,7 +17,7 @@ mod workload;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::thread::JoinHandle;
 
@@ -30,9 +30,10 @@ pub(crate) use self::boot::{MonitorError, boot};
 use self::clients::{ClientId, Clients};
 pub(crate) use self::reports::Reports;
 use self::signals::Signals;
-use self::streams::Joined;
+use self::streams::{Joined, say};
 pub(crate) use self::streams::StandardStreams;
 use self::workload::Phase;
+use crate::gpu::render_server;
 
 /// Stack of the monitor's thread in bytes.
 const STACK: usize = 256 << 10;
@@ -55,6 +56,8 @@ pub(crate) struct Monitor {
     /// The container's standard error, for the monitor's own words.
     error: File,
     reports: Reports,
+    /// The lifeline of the GPU's render server, while that runs.
+    render_server: Option<OwnedFd>,
     phase: Phase,
     /// The VM ended, and the muxer knows.
     vm_ended: bool,
@@ -84,6 +87,7 @@ enum Ready {
     Control,
     Client(ClientId),
     Output,
+    RenderServer,
 }
 
 impl Monitor {
@@ -99,6 +103,7 @@ impl Monitor {
         error: File,
         control: UnixListener,
         reports: Reports,
+        render_server: Option<OwnedFd>,
         last_session: u64,
     ) -> Self {
         Self {
@@ -111,6 +116,7 @@ impl Monitor {
             streams,
             error,
             reports,
+            render_server,
             phase: Phase::Prepared,
             vm_ended: false,
             last_session,
@@ -153,6 +159,9 @@ impl Monitor {
             watched.push((Ready::Agent, self.agent.as_fd()));
             watched.push((Ready::Control, self.control.as_fd()));
         }
+        if let Some(lifeline) = &self.render_server {
+            watched.push((Ready::RenderServer, lifeline.as_fd()));
+        }
         for (id, client) in self.clients.iter() {
             watched.push((Ready::Client(id), client.as_fd()));
             watched.extend(
@@ -193,10 +202,27 @@ impl Monitor {
                 Ready::Control => self.accept(),
                 Ready::Client(id) => self.serve(id)?,
                 Ready::Output => {}
+                Ready::RenderServer => self.render_server_ended(),
             }
         }
         self.end_sessions();
         Ok(())
+    }
+
+    /// The guest has lost its GPU, and lives on.
+    fn render_server_ended(&mut self) {
+        let Some(lifeline) = self.render_server.take() else {
+            return;
+        };
+        let words = render_server::read_line(File::from(lifeline));
+        let how = words.ok().flatten();
+        say(
+            &self.error,
+            &format!(
+                "the GPU's render server is gone: {}; the container goes on without its GPU",
+                how.as_deref().unwrap_or("its supervisor ended")
+            ),
+        );
     }
 
     fn take_messages(&mut self) -> Result<(), AgentFault> {

@@ -90,6 +90,20 @@ pub(crate) fn config(
     })
 }
 
+/// Puts the process `pid` into a container's cgroup, which is made if it is not there.
+pub(crate) fn join(cgroup: &CgroupRecord, id: &ContainerId, pid: u32) -> Result<(), CgroupError> {
+    let failed = |reason: String| CgroupError::Library {
+        action: "put the GPU's render server into",
+        path: cgroup.path.clone(),
+        reason,
+    };
+    let pid = i32::try_from(pid).unwrap_or(-1);
+    create_cgroup_manager(config(Some(cgroup), id)?)
+        .map_err(|error| failed(error.to_string()))?
+        .add_task(libcgroups_nix::unistd::Pid::from_raw(pid))
+        .map_err(|error| failed(error.to_string()))
+}
+
 /// Removes a container's cgroup, with every process in it.
 pub(crate) fn remove(cgroup: &CgroupRecord, id: &ContainerId) -> Result<(), CgroupError> {
     let failed = |reason: String| CgroupError::Library {

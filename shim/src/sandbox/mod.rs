@@ -33,6 +33,7 @@ use self::cgroup::CgroupError;
 use self::executor::VmExecutor;
 use self::failure::FailurePipe;
 use self::vmm::Plan;
+use crate::gpu::HostSide;
 use crate::install::Parts;
 use crate::monitor::Reports;
 use crate::report;
@@ -71,6 +72,8 @@ pub(crate) struct Request<'a> {
     pub(crate) record: &'a Record,
     /// KVM, kernel, initramfs.
     pub(crate) parts: Parts,
+    /// What serves the VM's GPU, if it has one.
+    pub(crate) gpu: Option<HostSide>,
     /// The control socket.
     pub(crate) control: UnixListener,
     /// Where the monitor writes what the caller should find.
@@ -94,6 +97,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
         .map_err(prepare("open /dev/null"))?;
     let plan = Plan {
         parts: request.parts,
+        gpu: request.gpu,
         machine: split.machine,
         workload: split.workload,
         propagation: split.propagation,

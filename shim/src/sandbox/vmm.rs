@@ -17,6 +17,7 @@ use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
 
 use super::{failure, graft, privileges, program, tree};
 use crate::descriptors;
+use crate::gpu::HostSide;
 use crate::install::Parts;
 use crate::monitor::{self, MonitorError, Reports, StandardStreams};
 use crate::split::Machine;
@@ -27,6 +28,8 @@ use crate::trace;
 pub(super) struct Plan {
     /// KVM, kernel, initramfs.
     pub(super) parts: Parts,
+    /// What serves the VM's GPU, if it has one.
+    pub(super) gpu: Option<HostSide>,
     /// The VM's size.
     pub(super) machine: Machine,
     /// What the guest is to prepare.
@@ -90,6 +93,10 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     privileges::drop_mount_rights()?;
     trace::mark("sandbox_ready");
     let streams = StandardStreams::take().map_err(VmmError::Streams)?;
+    let (gpu, lifeline) = plan
+        .gpu
+        .map(|gpu| (gpu.device, gpu.lifeline))
+        .unzip();
     let config = VmConfig {
         kvm: plan.parts.kvm.into(),
         kernel: plan.parts.kernel,
@@ -109,16 +116,11 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
                 usize::from(plan.machine.vcpus),
             )
         }),
-        root: Some(FsConfig::new(
-            ROOT_TAG,
-            format!("/proc/self/fd/{}", root.as_raw_fd()),
-            usize::from(plan.machine.vcpus),
-        )),
-        gpu: None,
+        gpu,
     };
     let vm = MicroVm::build(config)?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
-    let monitor = monitor::boot(vm, plan.workload, streams, plan.control, plan.reports)?;
+    let monitor = monitor::boot(vm, plan.workload, streams, plan.control, plan.reports, lifeline)?;
     let monitor = monitor.spawn()?;
     // From here on `create` may end: libcontainer tells it that we are ready.
     privileges::die_with_parent(false);

@@ -3,7 +3,7 @@
 //!
 //! A device number means something else in the guest's kernel than in the host's. Numbers that
 //! are the same everywhere are made in the guest; a device of the host's that the guest has not
-//! is refused by name. `--privileged` asks for every device of the host at once and is recognised
+//! is refused by name. A GPU's nodes are the row of [`super::gpu`]. `--privileged` asks for every device of the host at once and is recognised
 //! by its rule for all devices: there, what the guest has not is left out.
 
 use std::path::Path;
@@ -12,7 +12,7 @@ use krun_gpu_protocol::{Device, DeviceKind};
 use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxResources};
 
 use super::SplitError;
-use super::facts::{Facts, Node};
+use super::facts::{DeviceNode, Facts, Node};
 
 /// Character devices of the guest's kernel, by number.
 const GUEST_DEVICES: [(u32, u32); 14] = [
@@ -31,9 +31,6 @@ const GUEST_DEVICES: [(u32, u32); 14] = [
     (10, 229), // fuse
     (10, 232), // kvm
 ];
-
-/// Major number of DRM nodes.
-const DRM: u32 = 226;
 
 /// A device that a container asks for.
 #[derive(Clone, Debug)]
@@ -87,6 +84,22 @@ impl Wanted {
             field,
         })
     }
+
+    /// A node of the host's that a mount puts at `path`.
+    pub(super) fn found(field: String, path: String, node: DeviceNode) -> Self {
+        Self {
+            field,
+            device: Device {
+                path,
+                kind: node.kind,
+                major: node.major,
+                minor: node.minor,
+                mode: node.mode,
+                uid: node.uid,
+                gid: node.gid,
+            },
+        }
+    }
 }
 
 /// The nodes that the guest makes out of those that are wanted.
@@ -122,9 +135,6 @@ fn refusal(device: &Device, facts: &dyn Facts) -> Option<&'static str> {
     match device.kind {
         DeviceKind::Fifo => None,
         DeviceKind::Character if GUEST_DEVICES.contains(&number) => None,
-        DeviceKind::Character if device.major == DRM => {
-            Some("this version of krun-gpu has no GPU yet; run the container without it")
-        }
         kind => (facts.has_device(kind, device.major, device.minor) || is_on_host(device, facts))
             .then_some("a device of the host cannot be passed into the container's VM"),
     }
@@ -133,8 +143,8 @@ fn refusal(device: &Device, facts: &dyn Facts) -> Option<&'static str> {
 /// Whether the host has this node at the same path: then an engine took it from there. A number
 /// that means nothing on the host does no harm in the guest.
 fn is_on_host(device: &Device, facts: &dyn Facts) -> bool {
-    matches!(facts.node(Path::new(&device.path)), Ok(Node::Device { kind, major, minor, .. })
-        if (kind, major, minor) == (device.kind, device.major, device.minor))
+    matches!(facts.node(Path::new(&device.path)), Ok(Node::Device(node))
+        if (node.kind, node.major, node.minor) == (device.kind, device.major, device.minor))
 }
 
 /// Whether the resources allow every device, as `--privileged` writes them.

@@ -18,28 +18,34 @@ pub(crate) enum Node {
     /// A directory.
     Directory,
     /// A character or block device.
-    Device {
-        /// Its kind.
-        kind: DeviceKind,
-        /// Its major number.
-        major: u32,
-        /// Its minor number.
-        minor: u32,
-        /// Its permission bits.
-        mode: u32,
-        /// Its owner.
-        uid: u32,
-        /// Its group.
-        gid: u32,
-    },
+    Device(DeviceNode),
     /// Anything else.
     File,
+}
+
+/// A device node of the host's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct DeviceNode {
+    /// Its kind.
+    pub(crate) kind: DeviceKind,
+    /// Its major number.
+    pub(crate) major: u32,
+    /// Its minor number.
+    pub(crate) minor: u32,
+    /// Its permission bits.
+    pub(crate) mode: u32,
+    /// Its owner.
+    pub(crate) uid: u32,
+    /// Its group.
+    pub(crate) gid: u32,
 }
 
 /// Answers about the host.
 pub(crate) trait Facts {
     /// What `path` is, symbolic links followed.
     fn node(&self, path: &Path) -> io::Result<Node>;
+    /// The paths in the directory `path`, sorted.
+    fn directory(&self, path: &Path) -> io::Result<Vec<PathBuf>>;
     /// Size in bytes of the tmpfs that `path` is on; `None` when it is on anything else.
     fn tmpfs_size(&self, path: &Path) -> io::Result<Option<u64>>;
     /// Whether a driver of the host's kernel stands behind this device number.
@@ -67,7 +73,7 @@ impl Facts for HostFacts {
         Ok(if kind.is_dir() {
             Node::Directory
         } else if kind.is_char_device() || kind.is_block_device() {
-            Node::Device {
+            Node::Device(DeviceNode {
                 kind: if kind.is_block_device() {
                     DeviceKind::Block
                 } else {
@@ -78,10 +84,18 @@ impl Facts for HostFacts {
                 mode: metadata.mode() & 0o7777,
                 uid: metadata.uid(),
                 gid: metadata.gid(),
-            }
+            })
         } else {
             Node::File
         })
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        let mut paths: Vec<PathBuf> = fs::read_dir(path)?
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect::<io::Result<_>>()?;
+        paths.sort();
+        Ok(paths)
     }
 
     fn tmpfs_size(&self, path: &Path) -> io::Result<Option<u64>> {

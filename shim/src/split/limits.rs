@@ -5,6 +5,7 @@ use krun_gpu_protocol::Limits;
 use oci_spec::runtime::{LinuxMemory, LinuxPids, LinuxResources};
 
 use super::SplitError;
+use super::gpu::Gpu;
 use super::machine::VMM_OVERHEAD;
 
 /// The smallest memory limit, in bytes, in which a workload's cgroup is of use.
@@ -12,6 +13,10 @@ const MEMORY_MIN: u64 = 16 << 20;
 
 /// Threads that a VMM may need; a smaller limit on processes holds in the guest alone.
 const VMM_THREADS: i64 = 64;
+
+/// Threads that a render server may need beside them: a process for each of the guest's, in each
+/// of them the driver's.
+const GPU_THREADS: i64 = 1024;
 
 /// The memory limit in bytes.
 pub(super) fn memory_limit(resources: Option<&LinuxResources>) -> Result<Option<u64>, SplitError> {
@@ -70,16 +75,36 @@ pub(super) fn guest_limits(resources: Option<&LinuxResources>) -> Result<Limits,
     })
 }
 
-/// The host's resources for a VM with `memory` bytes: those of the workload, and what a VM needs
-/// on top of them.
-pub(super) fn host_resources(
-    resources: &LinuxResources,
-    limit: Option<u64>,
-    memory: u64,
-) -> LinuxResources {
+/// What a VM needs on top of the workload's limits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Needs {
+    /// Memory in bytes, if the workload's is limited.
+    memory: Option<u64>,
+    /// Threads, at the least.
+    threads: i64,
+}
+
+impl Needs {
+    /// For a VM with `memory` bytes and `gpu`, whose workload may use `limit` bytes.
+    pub(super) fn new(limit: Option<u64>, memory: u64, gpu: Option<&Gpu>) -> Self {
+        let more = |limit| {
+            memory
+                .saturating_sub(limit)
+                .saturating_add(VMM_OVERHEAD)
+                .saturating_add(gpu.map_or(0, Gpu::overhead))
+        };
+        Self {
+            memory: limit.map(more),
+            threads: VMM_THREADS + if gpu.is_some() { GPU_THREADS } else { 0 },
+        }
+    }
+}
+
+/// The host's resources for a VM: those of the workload, and what the VM needs on top of them.
+pub(super) fn host_resources(resources: &LinuxResources, needs: Needs) -> LinuxResources {
     let mut host = resources.clone();
-    if let (Some(limit), Some(section)) = (limit, host.memory_mut()) {
-        let overhead = signed(memory.saturating_sub(limit).saturating_add(VMM_OVERHEAD));
+    if let (Some(overhead), Some(section)) = (needs.memory, host.memory_mut()) {
+        let overhead = signed(overhead);
         let raise = |value: Option<i64>| {
             value.map(|value| match value {
                 value if value > 0 => value.saturating_add(overhead),
@@ -91,10 +116,10 @@ pub(super) fn host_resources(
     }
     if let Some(limit) = host.pids().as_ref().map(LinuxPids::limit)
         && limit > 0
-        && limit < VMM_THREADS
+        && limit < needs.threads
     {
         let mut pids = LinuxPids::default();
-        pids.set_limit(VMM_THREADS);
+        pids.set_limit(needs.threads);
         host.set_pids(Some(pids));
     }
     // Names of the guest's cgroup files; on the host they would limit the VM below its needs.
@@ -143,7 +168,7 @@ mod tests {
         assert_eq!(guest.cpu_weight, Some(39));
         assert_eq!(guest.pids_max, Some(Some(2048)));
 
-        let host = host_resources(&resources, guest.memory_max, 320 << 20);
+        let host = host_resources(&resources, Needs::new(guest.memory_max, 320 << 20, None));
         let memory = host.memory().unwrap();
         let expected = signed((320 << 20) + VMM_OVERHEAD);
         assert_eq!(memory.limit(), Some(expected));
@@ -153,9 +178,10 @@ mod tests {
 
     #[test]
     fn a_small_number_of_processes_does_not_starve_the_vmm() {
-        let host = host_resources(&resources(r#"{"pids": {"limit": 5}}"#), None, 1 << 30);
+        let needs = Needs::new(None, 1 << 30, None);
+        let host = host_resources(&resources(r#"{"pids": {"limit": 5}}"#), needs);
         assert_eq!(host.pids().unwrap().limit(), VMM_THREADS);
-        let host = host_resources(&resources(r#"{"pids": {"limit": -1}}"#), None, 1 << 30);
+        let host = host_resources(&resources(r#"{"pids": {"limit": -1}}"#), needs);
         assert_eq!(host.pids().unwrap().limit(), -1);
     }
 

@@ -1,12 +1,12 @@
 //! The VM's size: from annotations, the container's limits and the host's configuration, in this
 //! order.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxCpu, LinuxResources, Spec};
 
 use super::SplitError;
+use super::annotations::Annotations;
 use super::facts::Facts;
 use super::limits::{DEFAULT_PERIOD, memory_limit};
 use crate::config::Config;
@@ -31,9 +31,6 @@ const LEAST_MEMORY: u64 = 64 << 20;
 /// vCPUs of a container without a limit, at most.
 const DEFAULT_CPUS: usize = 8;
 
-/// Prefix of our own annotations.
-const PREFIX: &str = "io.krun-gpu.";
-
 /// The VM's size and its kernel, where the container chooses them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Machine {
@@ -51,10 +48,12 @@ pub(crate) struct Machine {
 
 impl Machine {
     /// Sizes the VM of `spec`.
-    pub(super) fn new(spec: &Spec, config: &Config, facts: &dyn Facts) -> Result<Self, SplitError> {
-        let empty = HashMap::new();
-        let annotations = spec.annotations().as_ref().unwrap_or(&empty);
-        check_annotations(annotations, config)?;
+    pub(super) fn new(
+        spec: &Spec,
+        annotations: Annotations<'_>,
+        config: &Config,
+        facts: &dyn Facts,
+    ) -> Result<Self, SplitError> {
         let linux = spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let mut machine = Self {
@@ -107,61 +106,13 @@ impl Machine {
     }
 }
 
-/// Ours must be known and allowed. Others' are no business of ours.
-fn check_annotations(
-    annotations: &HashMap<String, String>,
-    config: &Config,
-) -> Result<(), SplitError> {
-    for name in annotations.keys().filter(|name| name.starts_with(PREFIX)) {
-        let reason = match name.as_str() {
-            _ if config.allowed_annotations.contains(name) => continue,
-            "io.krun-gpu.cpus" | "io.krun-gpu.memory" => {
-                "the host's configuration does not allow it"
-            }
-            _ => "there is no such annotation",
-        };
-        return Err(SplitError::Annotation {
-            name: name.clone(),
-            value: annotations.get(name).cloned().unwrap_or_default(),
-            reason,
-        });
-    }
-    Ok(())
-}
-
-/// The number in the first of the `names` that is there and allowed.
-fn annotation(
-    annotations: &HashMap<String, String>,
-    config: &Config,
-    names: [&str; 2],
-) -> Result<Option<u64>, SplitError> {
-    let found = names.iter().find_map(|name| {
-        let (name, value) = annotations.get_key_value(*name)?;
-        config
-            .allowed_annotations
-            .contains(name)
-            .then_some((name, value))
-    });
-    let Some((name, value)) = found else {
-        return Ok(None);
-    };
-    match value.parse() {
-        Ok(number) if number > 0 => Ok(Some(number)),
-        _ => Err(SplitError::Annotation {
-            name: name.clone(),
-            value: value.clone(),
-            reason: "its value must be a whole number greater than zero",
-        }),
-    }
-}
-
 fn vcpus(
-    annotations: &HashMap<String, String>,
+    annotations: Annotations<'_>,
     resources: Option<&LinuxResources>,
     config: &Config,
     facts: &dyn Facts,
 ) -> Result<u8, SplitError> {
-    if let Some(number) = annotation(annotations, config, ["io.krun-gpu.cpus", "krun.cpus"])? {
+    if let Some(number) = annotations.number(&["io.krun-gpu.cpus", "krun.cpus"])? {
         return u8::try_from(number).map_err(|_| SplitError::Annotation {
             name: "io.krun-gpu.cpus".to_owned(),
             value: number.to_string(),
@@ -219,14 +170,14 @@ fn count_cpuset(set: &str) -> Result<usize, SplitError> {
 }
 
 fn memory(
-    annotations: &HashMap<String, String>,
+    annotations: Annotations<'_>,
     resources: Option<&LinuxResources>,
     config: &Config,
     facts: &dyn Facts,
 ) -> Result<u64, SplitError> {
     let names = ["io.krun-gpu.memory", "krun.ram_mib"];
     let limit = memory_limit(resources)?;
-    let bytes = match annotation(annotations, config, names)? {
+    let bytes = match annotations.number(&names)? {
         Some(mebibytes) => {
             let bytes = mebibytes.saturating_mul(1 << 20);
             if bytes < LEAST_MEMORY {

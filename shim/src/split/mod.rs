@@ -10,19 +10,21 @@
 //! | `hostname`, `domainname`, `linux.sysctl`, `maskedPaths`, `readonlyPaths` | - | applied | here |
 //! | `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets` | of the VMM | its own | [`sandbox`] |
 //! | `linux.resources` | with the VM's overhead | the same limits | [`limits`] |
-//! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`] |
+//! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`], [`gpu`] |
 //! | `linux.seccomp` | never | compiled | [`seccomp`] |
 //! | `linux.rootfsPropagation` | yes | yes | [`sandbox`], here |
 //! | `linux.personality` | - | applied | [`process`] |
 //! | `linux.intelRdt`, `memoryPolicy`, `mountLabel` | yes | - | [`sandbox`] |
 //! | `linux.netDevices` | refused until there is a NIC | - | here |
 //! | `hooks` | all but startContainer | startContainer | [`sandbox`], here |
-//! | `vm`, `annotations` | the VM's size | - | [`machine`] |
+//! | `vm`, `annotations` | the VM's size, its GPU | the GPU's driver | [`machine`], [`gpu`], [`annotations`] |
 //!
 //! The module is pure: what it must know of the host it asks [`facts`].
 
+mod annotations;
 mod devices;
 mod facts;
+mod gpu;
 mod limits;
 mod machine;
 mod mounts;
@@ -39,12 +41,15 @@ use std::path::{Path, PathBuf};
 use krun_gpu_protocol::{Hook, Propagation, Workload};
 use oci_spec::runtime::{Linux, Root, Spec};
 
+pub(crate) use annotations::{KRUN as KRUN_ANNOTATIONS, NAMES as ANNOTATIONS};
 pub(crate) use facts::{Facts, HostFacts};
+pub(crate) use gpu::Gpu;
 pub(crate) use machine::Machine;
 pub(crate) use options::words as mount_words;
 pub(crate) use process::{guest_process, personality};
 pub(crate) use seccomp::{SeccompError, compile as compile_seccomp};
 
+use self::annotations::Annotations;
 use crate::config::Config;
 use crate::time;
 
@@ -162,6 +167,8 @@ pub(crate) struct Split {
     pub(crate) workload: Workload,
     /// The VM's size.
     pub(crate) machine: Machine,
+    /// The VM's GPU, when the container asks for one.
+    pub(crate) gpu: Option<Gpu>,
     /// Propagation of host mounts, by destination.
     pub(crate) propagation: Vec<(PathBuf, Propagation, bool)>,
 }
@@ -173,7 +180,8 @@ pub(crate) fn split(
     config: &Config,
     facts: &dyn Facts,
 ) -> Result<Split, SplitError> {
-    let machine = Machine::new(spec, config, facts)?;
+    let annotations = Annotations::new(spec, config)?;
+    let machine = Machine::new(spec, annotations, config, facts)?;
     let linux = spec.linux().clone().unwrap_or_default();
     if let Some(name) = linux
         .net_devices()
@@ -197,6 +205,11 @@ pub(crate) fn split(
     wanted.append(&mut mounts.devices);
     let all_allowed = devices::allows_all(resources);
     let memory_limit = limits::memory_limit(resources)?;
+    let (nodes, wanted) = wanted
+        .into_iter()
+        .partition::<Vec<_>, _>(|wanted| gpu::is_node(&wanted.device));
+    let (gpu, guest_gpu) =
+        gpu::split(annotations, config, &nodes, all_allowed, memory_limit, facts)?.unzip();
     let seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
     let process = spec.process().clone().unwrap_or_default();
     let workload = Workload {
@@ -210,7 +223,7 @@ pub(crate) fn split(
         root_propagation: root_propagation(&linux)?,
         mounts: mounts.guest,
         devices: devices::guest_devices(wanted, all_allowed, facts)?,
-        gpu: None,
+        gpu: guest_gpu,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
         sysctl: sorted(&linux),
@@ -220,11 +233,13 @@ pub(crate) fn split(
         process: guest_process(&process, seccomp, personality(spec)?)?,
         realtime_ns: time::realtime_ns(),
     };
-    let host = sandbox::host_spec(spec, rootfs, mounts.host, memory_limit, machine.memory);
+    let needs = limits::Needs::new(memory_limit, machine.memory, gpu.as_ref());
+    let host = sandbox::host_spec(spec, rootfs, mounts.host, needs);
     Ok(Split {
         host,
         workload,
         machine,
+        gpu,
         propagation: mounts.propagation,
     })
 }

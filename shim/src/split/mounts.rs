@@ -35,6 +35,9 @@ const GUEST_KINDS: [&str; 16] = [
     "hugetlbfs",
 ];
 
+/// Where a GPU's nodes are.
+const DRI: &str = "/dev/dri";
+
 /// Both halves of all mounts.
 #[derive(Debug, Default)]
 pub(super) struct Mounts {
@@ -112,29 +115,31 @@ impl Mounts {
                 reason: "the host's device nodes mean nothing to the guest's kernel",
             });
         }
+        if destination.starts_with(DRI) && node == Node::Directory {
+            // `-v /dev/dri:/dev/dri`; what is below its nodes (by-path) the guest has not.
+            let paths = facts.directory(&source);
+            for path in paths.map_err(|error| SplitError::MountSource {
+                field: field("source"),
+                path: source.clone(),
+                source: error,
+            })? {
+                // What was removed meanwhile was not asked for.
+                if let Ok(Node::Device(node)) = facts.node(&path) {
+                    let name = path.file_name().unwrap_or_default();
+                    let place = super::utf8(|| field("source"), &destination.join(name))?;
+                    self.devices
+                        .push(Wanted::found(format!("mounts[{index}]"), place, node));
+                }
+            }
+            return Ok(());
+        }
         match node {
             // The agent makes these in any case.
-            Node::Device { .. } if is_standard(destination) => Ok(()),
-            Node::Device {
-                kind,
-                major,
-                minor,
-                mode,
-                uid,
-                gid,
-            } => {
-                self.devices.push(Wanted {
-                    device: krun_gpu_protocol::Device {
-                        path: super::utf8(|| field("destination"), destination)?,
-                        kind,
-                        major,
-                        minor,
-                        mode,
-                        uid,
-                        gid,
-                    },
-                    field: format!("mounts[{index}]"),
-                });
+            Node::Device(_) if is_standard(destination) => Ok(()),
+            Node::Device(node) => {
+                let path = super::utf8(|| field("destination"), destination)?;
+                self.devices
+                    .push(Wanted::found(format!("mounts[{index}]"), path, node));
                 Ok(())
             }
             Node::Directory | Node::File => self.add_host(index, mount, options),

@@ -12,7 +12,7 @@ use oci_spec::runtime::{
     PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Process, Root, Spec, User,
 };
 
-use super::limits::host_resources;
+use super::limits::{Needs, host_resources};
 
 /// What a VMM may do while it is set up. The file server keeps these but the last two, so that
 /// the guest's users own what they make, without it being able to do more than a container's root.
@@ -39,8 +39,7 @@ pub(super) fn host_spec(
     spec: &Spec,
     rootfs: &Path,
     mounts: Vec<Mount>,
-    memory_limit: Option<u64>,
-    memory: u64,
+    needs: Needs,
 ) -> Spec {
     let mut root = Root::default();
     root.set_path(rootfs.to_owned());
@@ -64,7 +63,7 @@ pub(super) fn host_spec(
         .set_linux(
             spec.linux()
                 .as_ref()
-                .map(|container| linux(container, memory_limit, memory)),
+                .map(|container| linux(container, needs)),
         );
     host
 }
@@ -131,7 +130,7 @@ fn propagation(container: &Linux) -> Option<String> {
     Some(short.to_owned())
 }
 
-fn linux(container: &Linux, memory_limit: Option<u64>, memory: u64) -> Linux {
+fn linux(container: &Linux, needs: Needs) -> Linux {
     let mut namespaces = container.namespaces().clone().unwrap_or_default();
     if !namespaces
         .iter()
@@ -146,7 +145,7 @@ fn linux(container: &Linux, memory_limit: Option<u64>, memory: u64) -> Linux {
     let resources = container
         .resources()
         .as_ref()
-        .map(|resources| host_resources(resources, memory_limit, memory));
+        .map(|resources| host_resources(resources, needs));
     let mut linux = Linux::default();
     linux
         .set_namespaces(Some(namespaces))

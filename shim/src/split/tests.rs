@@ -1,12 +1,12 @@
 //! The table, row by row, on the configuration that Podman 5.4 writes.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::{DeviceKind, Mount, MountFlags, MountSource, Propagation};
 use serde_json::{Value, json};
 
-use super::facts::{Facts, Node};
+use super::facts::{DeviceNode, Facts, Node};
 use super::{Split, split};
 use crate::bundle;
 use crate::config::Config;
@@ -21,13 +21,15 @@ struct Made;
 
 impl Facts for Made {
     fn node(&self, path: &Path) -> io::Result<Node> {
-        let device = |major, minor| Node::Device {
-            kind: DeviceKind::Character,
-            major,
-            minor,
-            mode: 0o660,
-            uid: 0,
-            gid: 44,
+        let device = |major, minor| {
+            Node::Device(DeviceNode {
+                kind: DeviceKind::Character,
+                major,
+                minor,
+                mode: 0o660,
+                uid: 0,
+                gid: 44,
+            })
         };
         match path.to_str().unwrap_or_default() {
             "/dev/dri/renderD128" => Ok(device(226, 128)),
@@ -36,6 +38,10 @@ impl Facts for Made {
             name if name.ends_with("/hosts") => Ok(Node::File),
             _ => Ok(Node::Directory),
         }
+    }
+
+    fn directory(&self, path: &Path) -> io::Result<Vec<PathBuf>> {
+        Ok(vec![path.join("card0"), path.join("renderD128")])
     }
 
     fn tmpfs_size(&self, _: &Path) -> io::Result<Option<u64>> {

@@ -67,7 +67,7 @@ impl ProcessIdentity {
     }
 
     /// A hold on the process; `None` when it is gone.
-    fn open(self) -> io::Result<Option<OwnedFd>> {
+    pub(crate) fn open(self) -> io::Result<Option<OwnedFd>> {
         // SAFETY: plain system call; a negative result is no descriptor.
         let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, self.pid, 0) };
         let descriptor = match i32::try_from(descriptor) {

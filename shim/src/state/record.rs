@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::id::ContainerId;
 use super::process::ProcessIdentity;
+use crate::gpu::GpuRecord;
 
 /// Version of the specification that our states follow.
 pub(crate) const OCI_VERSION: &str = "1.2.0";
@@ -65,6 +66,8 @@ pub(crate) struct Record {
     pub(crate) annotations: HashMap<String, String>,
     /// The cgroup that `create` made, for `delete`.
     pub(crate) cgroup: Option<CgroupRecord>,
+    /// The container's GPU.
+    pub(crate) gpu: Option<GpuRecord>,
     /// Hooks still to run.
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.

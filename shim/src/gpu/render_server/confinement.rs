@@ -1,0 +1,106 @@
+//! What a render server may reach: no capability, no file to write but device nodes, and none to
+//! read but programs, libraries, devices and the configuration of drivers.
+//!
+//! It runs a driver on commands that a hostile guest wrote, often as root, so a file's owner and
+//! mode protect nothing from it. Landlock does, in every kernel since 5.13 that has it turned on;
+//! where it is not, that is said.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use caps::{CapSet, Capability};
+use landlock::{
+    ABI, Access, AccessFs, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    path_beneath_rules,
+};
+
+/// What is known of the file system: version 3 of Landlock has truncation as well (Linux 6.2).
+const VERSION: ABI = ABI::V3;
+
+/// Programs, libraries, data, and what the kernel and drivers say of themselves.
+const READABLE: [&str; 22] = [
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/opt",
+    "/nix/store",
+    "/gnu/store",
+    "/run/opengl-driver",
+    "/proc",
+    "/sys",
+    "/etc/alternatives",
+    "/etc/drirc",
+    "/etc/glvnd",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/nvidia",
+    "/etc/OpenCL",
+    "/etc/vulkan",
+    "/etc/xdg",
+    "/run/nvidia-persistenced",
+    "/run/udev",
+];
+
+/// Device nodes and shared memory; their modes still count, and nothing may be made in /dev.
+const DEVICES: &str = "/dev";
+const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Why a server is not confined.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfinementError {
+    /// A capability that does not go.
+    #[error("give up capabilities: {0}")]
+    Capability(String),
+    /// No new privileges.
+    #[error("give up new privileges")]
+    Privileges(#[source] io::Error),
+    /// Landlock refused.
+    #[error("restrict the file system")]
+    Landlock(#[from] RulesetError),
+}
+
+/// Confines this process and all that it starts.
+pub(super) fn confine(program: &Path, more: &[PathBuf]) -> Result<(), ConfinementError> {
+    // SAFETY: plain system call.
+    if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } < 0 {
+        return Err(ConfinementError::Privileges(io::Error::last_os_error()));
+    }
+    restrict_files(program, more)?;
+    let failed = |error: caps::errors::CapsError| ConfinementError::Capability(error.to_string());
+    // Only who has CAP_SETPCAP may shrink the bounding set; without new privileges nobody gains
+    // from what is in it.
+    if caps::has_cap(None, CapSet::Effective, Capability::CAP_SETPCAP).map_err(failed)? {
+        caps::clear(None, CapSet::Bounding).map_err(failed)?;
+    }
+    for set in [
+        CapSet::Ambient,
+        CapSet::Inheritable,
+        CapSet::Effective,
+        CapSet::Permitted,
+    ] {
+        caps::clear(None, set).map_err(failed)?;
+    }
+    Ok(())
+}
+
+fn restrict_files(program: &Path, more: &[PathBuf]) -> Result<(), ConfinementError> {
+    let all = AccessFs::from_all(VERSION);
+    let read = AccessFs::from_read(VERSION);
+    let use_devices = read | AccessFs::WriteFile | AccessFs::Truncate;
+    // A path that is not there gives no rule.
+    let status = Ruleset::default()
+        .handle_access(all)?
+        .create()?
+        .add_rules(path_beneath_rules(READABLE, read))?
+        .add_rules(path_beneath_rules(more, read))?
+        .add_rules(path_beneath_rules([program], read))?
+        .add_rules(path_beneath_rules([DEVICES], use_devices))?
+        .add_rules(path_beneath_rules([SHARED_MEMORY], all))?
+        .restrict_self()?;
+    if status.ruleset == RulesetStatus::NotEnforced {
+        tracing::warn!("this kernel has no Landlock: the render server can read its user's files");
+    }
+    Ok(())
+}
