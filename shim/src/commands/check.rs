@@ -5,9 +5,12 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
+use krun_gpu_vmm::devices::gpu::virgl::Library;
 use serde::Serialize;
 
-use crate::config::{self, Config};
+use crate::config::{self, Config, GpuPolicy};
+use crate::gpu::probe::Probe;
+use crate::gpu::{self, Choice, GpuError, render_server};
 use crate::host;
 use crate::install;
 use crate::report;
@@ -90,11 +93,15 @@ pub(crate) fn run(options: &Options) -> io::Result<u8> {
 
 fn look() -> Vec<Item> {
     let config = Config::load(Path::new(config::PATH));
+    let policy = config
+        .as_ref()
+        .map(|config| config.gpu.clone())
+        .unwrap_or_default();
     let (kernel, initramfs) = match &config {
         Ok(config) => install::paths(config),
         Err(_) => install::paths(&Config::default()),
     };
-    vec![
+    let mut items = vec![
         Item::new(
             "configuration",
             Verdict::Failed,
@@ -107,8 +114,10 @@ fn look() -> Vec<Item> {
         Item::new("guest initramfs", Verdict::Failed, file(&initramfs)),
         Item::new("cgroup v2", Verdict::Failed, cgroup()),
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
-        Item::new("virglrenderer", Verdict::Missing, virglrenderer()),
-    ]
+    ];
+    gpu::use_driver_files(&policy);
+    items.extend(gpu_items(&policy));
+    items
 }
 
 /// Opens the device and lets it run a few instructions: some machines have one that cannot run
@@ -165,18 +174,49 @@ fn user_namespaces() -> Result<String, String> {
     Ok("ordinary users may make them".to_owned())
 }
 
-/// Whether the library that a GPU needs can be loaded. It is not linked: a container without a GPU
-/// never needs it.
-fn virglrenderer() -> Result<String, String> {
-    let name = c"libvirglrenderer.so.1";
-    // SAFETY: the name is a C string; the library's constructors do nothing but set up tables.
-    let library = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_LOCAL) };
-    if library.is_null() {
-        return Err(
-            "libvirglrenderer.so.1 is not installed: only containers with a GPU need it".to_owned(),
-        );
-    }
-    // SAFETY: the handle came from dlopen, and nothing of the library is in use.
-    unsafe { libc::dlclose(library) };
-    Ok("libvirglrenderer.so.1".to_owned())
+/// What a container that asks for a GPU would get. Others never look for any of it.
+fn gpu_items(policy: &GpuPolicy) -> Vec<Item> {
+    let detail = |error: &dyn std::error::Error| report::chain(error);
+    let library = Library::load().map_err(GpuError::Library);
+    let server = render_server::find(policy);
+    let probed = Probe::begin()
+        .and_then(Probe::finish)
+        .map_err(GpuError::from);
+    let choice = probed.and_then(Choice::new);
+    let items = vec![
+        Item::new(
+            "GPU: virglrenderer",
+            Verdict::Missing,
+            library
+                .as_ref()
+                .map(|_| "it is installed, and new enough".to_owned())
+                .map_err(|error| detail(error)),
+        ),
+        Item::new(
+            "GPU: render server",
+            Verdict::Missing,
+            server
+                .map(|path| path.display().to_string())
+                .map_err(|error| detail(&error)),
+        ),
+    ];
+    let served = choice.and_then(|choice| {
+        if let Ok(library) = &library {
+            choice.check_library(library)?;
+        }
+        Ok(choice)
+    });
+    let host = match served {
+        Ok(choice) if choice.software => Ok(format!(
+            "{}; a rasteriser on the processors serves containers (Venus), since this host has no \
+             Vulkan driver of a GPU",
+            choice.describe()
+        )),
+        Ok(choice) => Ok(format!("{} serves containers (Venus)", choice.describe())),
+        Err(error) => Err(detail(&error)),
+    };
+    items
+        .into_iter()
+        .chain([Item::new("GPU: host", Verdict::Missing, host)])
+        .collect()
 }

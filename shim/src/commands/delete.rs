@@ -1,4 +1,4 @@
-//! `delete`: removes what is left of a container: VMM, cgroup, state; then runs poststop hooks.
+//! `delete`: removes what is left of a container: VMM, render server, cgroup, state; then runs poststop hooks.
 //!
 //! Podman calls it with no PATH and no HOME, also for containers whose VMM died.
 
@@ -90,6 +90,11 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
     }
     if let Some(process) = record.process {
         end(process, container)?;
+    }
+    if let Some(gpu) = &record.gpu {
+        // It ends by itself once the VMM is gone, which it is; its processes would keep the
+        // cgroup busy. The kernel ends them with it.
+        end(gpu.render_server, container)?;
     }
     if let Some(cgroup) = &record.cgroup {
         cgroup::remove(cgroup, &record.id)?;

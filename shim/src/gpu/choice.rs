@@ -4,12 +4,12 @@
 //! render server and the VMM's GPU thread inherit.
 
 use std::env;
-use std::path::PathBuf;
 
 use krun_gpu_vmm::devices::gpu::virgl::Library;
 
 use super::GpuError;
 use super::probe::{DeviceKind, HostGpu, Report};
+use crate::config::GpuPolicy;
 
 /// Manifests of drivers that are rasterisers: lavapipe's and SwiftShader's.
 const RASTERISERS: &str = "lvp_icd*,vk_swiftshader_icd*";
@@ -59,8 +59,23 @@ impl Choice {
         names.join(", ")
     }
 
+    /// The devices with their drivers and versions, in words.
+    pub(crate) fn describe(&self) -> String {
+        let words: Vec<String> = self
+            .devices
+            .iter()
+            .map(|device| {
+                let HostGpu {
+                    name, driver, api, ..
+                } = device;
+                format!("{name} (driver {driver}, Vulkan {api})")
+            })
+            .collect();
+        words.join(", ")
+    }
+
     /// Whether virglrenderer is new enough for the drivers that serve.
-    pub(super) fn check_library(&self, library: &Library) -> Result<(), GpuError> {
+    pub(crate) fn check_library(&self, library: &Library) -> Result<(), GpuError> {
         let nvidia = self.devices.iter().find(|device| device.is_nvidia());
         match nvidia {
             Some(device) if !library.serves_nvidia() => Err(GpuError::TooOldForNvidia {
@@ -78,12 +93,13 @@ impl Choice {
     }
 }
 
-/// Makes the Vulkan loader use these manifests alone, if there are any.
-pub(super) fn use_driver_files(files: &[PathBuf]) {
-    if files.is_empty() {
+/// Makes the Vulkan loader use the manifests that the host's configuration names, if it does.
+pub(crate) fn use_driver_files(policy: &GpuPolicy) {
+    if policy.driver_files.is_empty() {
         return;
     }
-    let files: Vec<_> = files
+    let files: Vec<_> = policy
+        .driver_files
         .iter()
         .map(|path| path.as_os_str().to_string_lossy())
         .collect();
@@ -94,7 +110,7 @@ pub(super) fn use_driver_files(files: &[PathBuf]) {
 }
 
 fn set(name: &str, value: &str) {
-    // SAFETY: `create` has no second thread: nobody reads the environment meanwhile.
+    // SAFETY: `create` and `check` have no second thread: nobody reads the environment meanwhile.
     unsafe { env::set_var(name, value) };
 }
 

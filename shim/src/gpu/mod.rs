@@ -21,7 +21,7 @@ use krun_gpu_vmm::devices::gpu::GpuConfig;
 use krun_gpu_vmm::devices::gpu::virgl::Library;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use self::choice::Choice;
+pub(crate) use self::choice::{Choice, use_driver_files};
 pub(crate) use self::error::GpuError;
 use self::probe::Probe;
 use self::render_server::RenderServer;
@@ -69,7 +69,7 @@ impl Preparation {
     /// Looks at everything that `gpu` needs from this host.
     pub(crate) fn begin(gpu: &Gpu, policy: &GpuPolicy) -> Result<Self, GpuError> {
         nodes::check(&gpu.nodes)?;
-        choice::use_driver_files(&policy.driver_files);
+        use_driver_files(policy);
         let probe = Probe::begin()?;
         let library = Library::load().map_err(GpuError::Library)?;
         trace::mark("virglrenderer_loaded");

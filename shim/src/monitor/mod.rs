@@ -30,8 +30,8 @@ pub(crate) use self::boot::{MonitorError, boot};
 use self::clients::{ClientId, Clients};
 pub(crate) use self::reports::Reports;
 use self::signals::Signals;
-use self::streams::{Joined, say};
 pub(crate) use self::streams::StandardStreams;
+use self::streams::{Joined, say};
 use self::workload::Phase;
 use crate::gpu::render_server;
 

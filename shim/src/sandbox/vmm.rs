@@ -93,10 +93,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     privileges::drop_mount_rights()?;
     trace::mark("sandbox_ready");
     let streams = StandardStreams::take().map_err(VmmError::Streams)?;
-    let (gpu, lifeline) = plan
-        .gpu
-        .map(|gpu| (gpu.device, gpu.lifeline))
-        .unzip();
+    let (gpu, lifeline) = plan.gpu.map(|gpu| (gpu.device, gpu.lifeline)).unzip();
     let config = VmConfig {
         kvm: plan.parts.kvm.into(),
         kernel: plan.parts.kernel,
@@ -120,7 +117,14 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     };
     let vm = MicroVm::build(config)?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
-    let monitor = monitor::boot(vm, plan.workload, streams, plan.control, plan.reports, lifeline)?;
+    let monitor = monitor::boot(
+        vm,
+        plan.workload,
+        streams,
+        plan.control,
+        plan.reports,
+        lifeline,
+    )?;
     let monitor = monitor.spawn()?;
     // From here on `create` may end: libcontainer tells it that we are ready.
     privileges::die_with_parent(false);

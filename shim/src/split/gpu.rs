@@ -110,7 +110,11 @@ pub(super) fn split(
                 uid: device.uid,
                 gid: device.gid,
             });
-        if nodes.is_empty() { Some(OPEN) } else { found.next() }
+        if nodes.is_empty() {
+            Some(OPEN)
+        } else {
+            found.next()
+        }
     };
     let guest = GuestGpu {
         card: access(&CARDS),

@@ -25,6 +25,8 @@ mod annotations;
 mod devices;
 mod facts;
 mod gpu;
+#[cfg(test)]
+mod gpu_tests;
 mod limits;
 mod machine;
 mod mounts;
@@ -208,8 +210,15 @@ pub(crate) fn split(
     let (nodes, wanted) = wanted
         .into_iter()
         .partition::<Vec<_>, _>(|wanted| gpu::is_node(&wanted.device));
-    let (gpu, guest_gpu) =
-        gpu::split(annotations, config, &nodes, all_allowed, memory_limit, facts)?.unzip();
+    let (gpu, guest_gpu) = gpu::split(
+        annotations,
+        config,
+        &nodes,
+        all_allowed,
+        memory_limit,
+        facts,
+    )?
+    .unzip();
     let seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
     let process = spec.process().clone().unwrap_or_default();
     let workload = Workload {

@@ -35,12 +35,7 @@ const CAPABILITIES: [Capability; 11] = [
     deprecated,
     reason = "prestart hooks are deprecated, and still what containers bring"
 )]
-pub(super) fn host_spec(
-    spec: &Spec,
-    rootfs: &Path,
-    mounts: Vec<Mount>,
-    needs: Needs,
-) -> Spec {
+pub(super) fn host_spec(spec: &Spec, rootfs: &Path, mounts: Vec<Mount>, needs: Needs) -> Spec {
     let mut root = Root::default();
     root.set_path(rootfs.to_owned());
     root.set_readonly(spec.root().as_ref().and_then(Root::readonly));

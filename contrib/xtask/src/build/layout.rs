@@ -1,5 +1,5 @@
 //! Where things go in an installation: `PREFIX/bin/krun-gpu`, what it looks for relative to
-//! itself in `PREFIX/lib/krun-gpu`, and the registration with Podman.
+//! itself in `PREFIX/lib/krun-gpu`, the registration with Podman, and the CDI device.
 
 use std::{
     fs,
@@ -11,6 +11,9 @@ use super::{BuildError, Products, file};
 
 /// The registration with Podman, in the checkout.
 const DROP_IN: &str = "contrib/containers.conf.d/50-krun-gpu.conf";
+
+/// The GPU as a CDI device, in the checkout.
+const CDI: &str = "contrib/cdi/krun-gpu.json";
 
 /// The two roots of an installation.
 #[derive(Clone, Debug)]
@@ -62,6 +65,7 @@ impl Layout {
                 0o644,
             ),
             (checkout.join(DROP_IN), drop_in, 0o644),
+            (checkout.join(CDI), etc.join("cdi/krun-gpu.json"), 0o644),
         ])
     }
 

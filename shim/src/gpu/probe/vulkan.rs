@@ -79,5 +79,8 @@ fn describe(instance: &Instance, device: vk::PhysicalDevice) -> HostGpu {
 }
 
 fn text<E>(name: Result<&CStr, E>) -> String {
-    name.map_or_else(|_| String::new(), |name| name.to_string_lossy().into_owned())
+    name.map_or_else(
+        |_| String::new(),
+        |name| name.to_string_lossy().into_owned(),
+    )
 }

@@ -5,8 +5,7 @@
 //! history of holes, networks.
 
 use libseccomp::{
-    ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall,
-    error::SeccompError,
+    ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, error::SeccompError,
 };
 
 /// Calls that fail with EPERM.

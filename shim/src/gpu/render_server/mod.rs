@@ -56,7 +56,10 @@ pub(crate) enum ServerError {
 }
 
 fn join(paths: &[std::path::PathBuf]) -> String {
-    let paths: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+    let paths: Vec<_> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
     paths.join(", ")
 }
 
