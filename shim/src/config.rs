@@ -42,7 +42,7 @@ pub(crate) enum ConfigError {
 pub(crate) struct Config {
     /// The guest's kernel: an ELF vmlinux with a PVH note.
     pub(crate) kernel: Option<PathBuf>,
-    /// The guest's initramfs.
+    /// The guest's initramfs, for a VM without a GPU.
     pub(crate) initramfs: Option<PathBuf>,
     /// vCPUs of a container without limits of its own.
     pub(crate) cpus: Option<u8>,
@@ -60,6 +60,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct GpuPolicy {
+    /// The guest's initramfs, for a VM with a GPU.
+    pub(crate) initramfs: Option<PathBuf>,
     /// virglrenderer's `virgl_render_server`, where it is in no distribution's place.
     pub(crate) render_server: Option<PathBuf>,
     /// Manifests of the Vulkan drivers that serve containers (`VK_DRIVER_FILES`); empty for all

@@ -102,8 +102,9 @@ impl Parts {
     }
 }
 
-/// The kernel and the initramfs that `config` or the installation names.
-pub(crate) fn paths(config: &Config) -> (PathBuf, PathBuf) {
+/// The kernel and the initramfs that `config` or the installation names. A VM with a GPU has an
+/// initramfs with the Vulkan driver.
+pub(crate) fn paths(config: &Config, with_gpu: bool) -> (PathBuf, PathBuf) {
     let installed = |name: &str| {
         let program = fs::read_link("/proc/self/exe").unwrap_or_default();
         let prefix = program.parent().and_then(Path::parent);
@@ -112,15 +113,17 @@ pub(crate) fn paths(config: &Config) -> (PathBuf, PathBuf) {
             .join("lib/krun-gpu")
             .join(name)
     };
+    let (said, name) = if with_gpu {
+        (&config.gpu.initramfs, "initramfs-gpu.cpio")
+    } else {
+        (&config.initramfs, "initramfs.cpio")
+    };
     (
         config
             .kernel
             .clone()
             .unwrap_or_else(|| installed("vmlinux")),
-        config
-            .initramfs
-            .clone()
-            .unwrap_or_else(|| installed("initramfs.cpio")),
+        said.clone().unwrap_or_else(|| installed(name)),
     )
 }
 

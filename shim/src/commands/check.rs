@@ -97,10 +97,12 @@ fn look() -> Vec<Item> {
         .as_ref()
         .map(|config| config.gpu.clone())
         .unwrap_or_default();
-    let (kernel, initramfs) = match &config {
-        Ok(config) => install::paths(config),
-        Err(_) => install::paths(&Config::default()),
+    let paths = |with_gpu| match &config {
+        Ok(config) => install::paths(config, with_gpu),
+        Err(_) => install::paths(&Config::default(), with_gpu),
     };
+    let (kernel, initramfs) = paths(false);
+    let (_, gpu_initramfs) = paths(true);
     let mut items = vec![
         Item::new(
             "configuration",
@@ -116,6 +118,11 @@ fn look() -> Vec<Item> {
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
     ];
     gpu::use_driver_files(&policy);
+    items.push(Item::new(
+        "GPU: guest initramfs",
+        Verdict::Missing,
+        file(&gpu_initramfs),
+    ));
     items.extend(gpu_items(&policy));
     items
 }

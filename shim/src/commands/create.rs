@@ -128,7 +128,7 @@ pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, Cr
     let gpu = gpu
         .map(|gpu| gpu::Preparation::begin(gpu, &config.gpu))
         .transpose()?;
-    let (kernel, initramfs) = install::paths(&config);
+    let (kernel, initramfs) = install::paths(&config, gpu.is_some());
     let parts = Parts::open(
         split.machine.kernel.as_deref().unwrap_or(&kernel),
         split.machine.initramfs.as_deref().unwrap_or(&initramfs),
@@ -136,7 +136,13 @@ pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, Cr
     let cgroup = cgroup::choose(global, &bundle.spec, &id)?;
     let root = state::root(global)?;
     let directory = state::create_directory(&root, &id)?;
-    let made = finish(options, &id, &bundle, split, parts, gpu, cgroup, &directory);
+    let prepared = Prepared {
+        split,
+        parts,
+        gpu,
+        cgroup,
+    };
+    let made = finish(options, &id, &bundle, prepared, &directory);
     if made.is_err() {
         // The first failure is the one to tell.
         let _ = state::remove_directory(&directory);
@@ -162,14 +168,19 @@ fn refuse(options: &Options) -> Result<(), CreateError> {
     Ok(())
 }
 
+/// What is known before there is anything of the container's on the machine.
+struct Prepared {
+    split: split::Split,
+    parts: Parts,
+    gpu: Option<gpu::Preparation>,
+    cgroup: Option<CgroupRecord>,
+}
+
 fn finish(
     options: &Options,
     id: &ContainerId,
     bundle: &Bundle,
-    mut split: split::Split,
-    parts: Parts,
-    gpu: Option<gpu::Preparation>,
-    cgroup: Option<CgroupRecord>,
+    prepared: Prepared,
     directory: &Path,
 ) -> Result<Container, CreateError> {
     let failed = |action, path: &Path| {
@@ -180,6 +191,12 @@ fn finish(
             source,
         }
     };
+    let Prepared {
+        mut split,
+        parts,
+        gpu,
+        cgroup,
+    } = prepared;
     let snapshot = directory.join("config.json");
     fs::write(&snapshot, &bundle.text).map_err(failed("write", &snapshot))?;
     let mut container = Container {
