@@ -61,7 +61,7 @@ pub(crate) struct Preparation {
     policy: GpuPolicy,
     library: Library,
     program: PathBuf,
-    mount_view: File,
+    root: File,
     probe: Probe,
 }
 
@@ -75,7 +75,7 @@ impl Preparation {
         trace::mark("virglrenderer_loaded");
         Ok(Self {
             program: render_server::find(policy)?,
-            mount_view: File::open("/").map_err(GpuError::Root)?,
+            root: File::open("/").map_err(GpuError::Root)?,
             library,
             probe,
             gpu: gpu.clone(),
@@ -124,7 +124,7 @@ impl Preparation {
             device: GpuConfig {
                 library: self.library,
                 render_server: server.socket,
-                mount_namespace: Some(self.mount_view.into()),
+                host_root: Some(self.root.into()),
                 window: self.gpu.window,
                 memory_limit: self.gpu.memory,
             },

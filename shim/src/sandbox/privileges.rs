@@ -8,8 +8,13 @@ use caps::{CapSet, Capability};
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum PrivilegesError {
     /// A capability that does not go.
-    #[error("give up CAP_SYS_ADMIN: {0}")]
-    Capability(String),
+    #[error("give up {capability}: {reason}")]
+    Capability {
+        /// The capability.
+        capability: Capability,
+        /// The reason: the library's errors hold theirs in their text.
+        reason: String,
+    },
     /// The signal mask.
     #[error("block signals")]
     Signals(#[source] io::Error),
@@ -18,9 +23,20 @@ pub(crate) enum PrivilegesError {
 /// Gives up CAP_SYS_ADMIN, which was for mounts. Threads have the capabilities of the thread that
 /// starts them, so this comes before all others.
 pub(super) fn drop_mount_rights() -> Result<(), PrivilegesError> {
+    drop_right(Capability::CAP_SYS_ADMIN)
+}
+
+/// Gives up CAP_SYS_CHROOT, which was for the GPU's thread.
+pub(super) fn drop_root_rights() -> Result<(), PrivilegesError> {
+    drop_right(Capability::CAP_SYS_CHROOT)
+}
+
+fn drop_right(capability: Capability) -> Result<(), PrivilegesError> {
     for set in [CapSet::Effective, CapSet::Permitted, CapSet::Bounding] {
-        caps::drop(None, set, Capability::CAP_SYS_ADMIN)
-            .map_err(|error| PrivilegesError::Capability(error.to_string()))?;
+        caps::drop(None, set, capability).map_err(|error| PrivilegesError::Capability {
+            capability,
+            reason: error.to_string(),
+        })?;
     }
     Ok(())
 }

@@ -116,6 +116,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
         gpu,
     };
     let vm = MicroVm::build(config)?;
+    privileges::drop_root_rights()?;
     descriptors::silence_standard(&plan.null).map_err(VmmError::Streams)?;
     let monitor = monitor::boot(
         vm,

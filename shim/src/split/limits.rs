@@ -82,6 +82,8 @@ pub(super) struct Needs {
     memory: Option<u64>,
     /// Threads, at the least.
     threads: i64,
+    /// It has a GPU.
+    pub(super) gpu: bool,
 }
 
 impl Needs {
@@ -96,6 +98,7 @@ impl Needs {
         Self {
             memory: limit.map(more),
             threads: VMM_THREADS + if gpu.is_some() { GPU_THREADS } else { 0 },
+            gpu: gpu.is_some(),
         }
     }
 }

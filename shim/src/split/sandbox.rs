@@ -30,6 +30,9 @@ const CAPABILITIES: [Capability; 11] = [
     Capability::SysAdmin,
 ];
 
+/// The thread that owns a GPU has the host's root directory.
+const GPU_CAPABILITY: Capability = Capability::SysChroot;
+
 /// Writes the sandbox' specification.
 #[allow(
     deprecated,
@@ -50,7 +53,7 @@ pub(super) fn host_spec(spec: &Spec, rootfs: &Path, mounts: Vec<Mount>, needs: N
     host.set_version(spec.version().clone())
         .set_root(Some(root))
         .set_mounts(Some(mounts))
-        .set_process(Some(process(spec)))
+        .set_process(Some(process(spec, needs)))
         .set_hostname(None)
         .set_domainname(None)
         .set_annotations(spec.annotations().clone())
@@ -63,7 +66,7 @@ pub(super) fn host_spec(spec: &Spec, rootfs: &Path, mounts: Vec<Mount>, needs: N
     host
 }
 
-fn process(spec: &Spec) -> Process {
+fn process(spec: &Spec, needs: Needs) -> Process {
     let container = spec.process().as_ref();
     let mut process = Process::default();
     process
@@ -72,7 +75,7 @@ fn process(spec: &Spec) -> Process {
         .set_args(Some(vec!["krun-gpu".to_owned()]))
         .set_env(Some(Vec::new()))
         .set_cwd(PathBuf::from("/"))
-        .set_capabilities(Some(capabilities()))
+        .set_capabilities(Some(capabilities(needs)))
         .set_rlimits(open_files())
         .set_no_new_privileges(Some(true))
         .set_apparmor_profile(container.and_then(|process| process.apparmor_profile().clone()))
@@ -81,10 +84,11 @@ fn process(spec: &Spec) -> Process {
 }
 
 /// Our own capabilities of those that a VMM wants: an ordinary user in a container may have fewer.
-fn capabilities() -> LinuxCapabilities {
+fn capabilities(needs: Needs) -> LinuxCapabilities {
     let ours = caps::read(None, caps::CapSet::Permitted).unwrap_or_default();
     let wanted: HashSet<Capability> = CAPABILITIES
         .into_iter()
+        .chain(needs.gpu.then_some(GPU_CAPABILITY))
         .filter(|capability| {
             let name = format!("CAP_{capability}");
             ours.iter().any(|ours| ours.to_string() == name)

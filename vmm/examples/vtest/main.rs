@@ -123,7 +123,7 @@ fn gpu(program: &Path) -> Result<GpuConfig, Box<dyn Error>> {
     Ok(GpuConfig {
         library: Library::load()?,
         render_server: ours,
-        mount_namespace: None,
+        host_root: None,
         window: 8 << 30,
         memory_limit: 8 << 30,
     })

@@ -69,11 +69,11 @@ pub struct GpuConfig {
     pub library: virgl::Library,
     /// A SOCK_SEQPACKET socket whose other end is a `virgl_render_server`'s.
     pub render_server: OwnedFd,
-    /// The host's mount namespace, where the Vulkan driver's files are. The GPU's thread enters
-    /// it, and no other does. Without it, or without the right to, blobs that only a Vulkan
-    /// driver can map (hosts without dma-bufs) fail unless the driver is found where this
-    /// process is.
-    pub mount_namespace: Option<OwnedFd>,
+    /// The host's root directory, where the Vulkan driver's files are. It becomes that of the
+    /// GPU's thread, which gives up its capabilities, and of no other. Without it, blobs that
+    /// only a Vulkan driver can map (hosts without dma-bufs) fail unless the driver is found
+    /// where this process is.
+    pub host_root: Option<OwnedFd>,
     /// Bytes of guest-physical addresses for blobs: a power of two. They take no memory.
     pub window: u64,
     /// Bytes of host memory that the guest may hold in blobs.
@@ -143,10 +143,8 @@ impl Gpu {
 
 /// Starts virglrenderer in this thread, after this thread has entered the host's mount namespace.
 fn start(config: GpuConfig, signal: virgl::SignalSink) -> Result<Box<dyn Renderer>, GpuError> {
-    if let Some(namespace) = config.mount_namespace
-        && let Err(error) = thread::enter_mount_namespace(&namespace)
-    {
-        tracing::warn!(%error, "gpu: entering the host's mount namespace");
+    if let Some(root) = config.host_root {
+        thread::enter_root(&root).map_err(GpuError::Root)?;
     }
     let virgl = virgl::Virgl::start(config.library, config.render_server, signal)?;
     Ok(Box::new(virgl))
@@ -256,6 +254,9 @@ pub enum GpuError {
     /// There is no thread.
     #[error("starting the GPU's thread")]
     Thread(#[source] io::Error),
+    /// The thread cannot see the host's files.
+    #[error("entering the host's root directory in the GPU's thread")]
+    Root(#[source] io::Error),
     /// The thread ended before it was ready.
     #[error("the GPU's thread ended while it started the renderer")]
     Ended,

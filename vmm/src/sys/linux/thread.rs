@@ -2,11 +2,14 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::ptr;
 use std::thread::{Builder, JoinHandle};
 
-use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
+use rustix::process::{chroot, fchdir};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, UnshareFlags, set_capabilities, unshare_unsafe,
+};
 
 /// Enough for any thread here: their buffers are on the heap, and they do not recurse.
 const STACK: usize = 256 << 10;
@@ -35,12 +38,22 @@ pub(crate) fn spawn_with_stack<T: Send + 'static>(
     })?
 }
 
-/// Moves this thread, and none of the others, into a mount namespace. It needs CAP_SYS_ADMIN in
-/// the namespace's user namespace, and CAP_SYS_CHROOT.
-pub(crate) fn enter_mount_namespace(namespace: &OwnedFd) -> io::Result<()> {
+/// Gives this thread, and none of the others, another root directory, in whatever mount namespace
+/// that is, and takes its capabilities away. It needs CAP_SYS_CHROOT.
+pub(crate) fn enter_root(root: &OwnedFd) -> io::Result<()> {
     // SAFETY: the thread gets a root and working directory of its own; descriptors stay shared.
     unsafe { unshare_unsafe(UnshareFlags::FS) }?;
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))?;
+    fchdir(root)?;
+    chroot(".")?;
+    let none = CapabilitySet::empty();
+    set_capabilities(
+        None,
+        CapabilitySets {
+            effective: none,
+            permitted: none,
+            inheritable: none,
+        },
+    )?;
     Ok(())
 }
 
@@ -119,16 +132,21 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_enters_a_mount_namespace_alone() {
-        let namespace = std::fs::File::open("/proc/self/ns/mnt").unwrap().into();
+    fn a_thread_enters_another_root_alone_and_without_rights() {
+        let root = std::fs::File::open("/proc").unwrap().into();
         let before = std::env::current_dir().unwrap();
         let entered = spawn("test", move || {
-            enter_mount_namespace(&namespace)?;
-            rustix::process::chdir("/proc").map_err(io::Error::from)
+            enter_root(&root)?;
+            let status = std::fs::read_to_string("/thread-self/status")?;
+            Ok(status.contains("CapEff:\t0000000000000000\n"))
         });
-        if let Err(error) = entered.unwrap().join().unwrap() {
+        match entered.unwrap().join().unwrap() {
+            Ok(rightless) => assert!(rightless),
             // Without the right to, nothing has changed either.
-            assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+            Err(error) => {
+                let error: io::Error = error;
+                assert_eq!(error.raw_os_error(), Some(libc::EPERM));
+            }
         }
         assert_eq!(std::env::current_dir().unwrap(), before);
     }

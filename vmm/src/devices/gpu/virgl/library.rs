@@ -11,7 +11,7 @@ const NAME: &str = "libvirglrenderer.so.1";
 #[derive(Clone, Debug)]
 pub struct Library {
     functions: Functions,
-    _mapping: Arc<libloading::Library>,
+    mapping: Arc<libloading::Library>,
 }
 
 impl Library {
@@ -25,8 +25,19 @@ impl Library {
             .map_err(|(symbol, version)| LoadError::TooOld { symbol, version })?;
         Ok(Self {
             functions,
-            _mapping: Arc::new(mapping),
+            mapping: Arc::new(mapping),
         })
+    }
+
+    /// Whether it serves NVIDIA's driver, which takes version 1.2 or newer. A library does not
+    /// tell its version; what came right after 1.2 shows that it is new enough.
+    pub fn serves_nvidia(&self) -> bool {
+        // SAFETY: the symbol is looked for and never called.
+        let found = unsafe {
+            self.mapping
+                .get::<unsafe extern "C" fn()>(b"virgl_renderer_resource_map_fixed\0")
+        };
+        found.is_ok()
     }
 
     pub(super) fn functions(&self) -> &Functions {
