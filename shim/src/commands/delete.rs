@@ -92,9 +92,12 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
         end(process, container)?;
     }
     if let Some(gpu) = &record.gpu {
-        // It ends by itself once the VMM is gone, which it is; its processes would keep the
-        // cgroup busy. The kernel ends them with it.
-        end(gpu.render_server, container)?;
+        // With the VMM gone it ends by itself, after the processes below it, which would keep the
+        // cgroup busy.
+        let supervisor = gpu.render_server;
+        if !matches!(supervisor.wait(PATIENCE), Ok(true)) {
+            end(supervisor, container)?;
+        }
     }
     if let Some(cgroup) = &record.cgroup {
         cgroup::remove(cgroup, &record.id)?;

@@ -57,10 +57,15 @@ impl ProcessIdentity {
     /// Kills the process and waits until all its threads are gone: a zombie whose threads are
     /// still on their way out keeps its cgroup busy. `false` when that takes longer than `limit`.
     pub(crate) fn end(self, limit: Duration) -> io::Result<bool> {
+        self.signal(libc::SIGKILL)?;
+        self.wait(limit)
+    }
+
+    /// Waits as long as that for its end; whether it came.
+    pub(crate) fn wait(self, limit: Duration) -> io::Result<bool> {
         let Some(descriptor) = self.open()? else {
             return Ok(true);
         };
-        self.signal(libc::SIGKILL)?;
         let mut watched = [PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)];
         let timeout = PollTimeout::try_from(limit).unwrap_or(PollTimeout::MAX);
         Ok(poll(&mut watched, timeout)? > 0)

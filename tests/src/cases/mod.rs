@@ -5,6 +5,7 @@ mod build;
 mod check;
 mod death;
 mod exec;
+mod gpu;
 mod images;
 mod lifecycle;
 mod process;
@@ -35,6 +36,7 @@ pub(crate) fn all() -> Vec<Case> {
         rootless::CASES,
         bad_input::CASES,
         check::CASES,
+        gpu::CASES,
     ]
     .concat()
 }

@@ -39,10 +39,30 @@ tar -C $dir -c . | podman import -q - localhost/musl
 rm -rf $dir
 "#;
 
+/// vulkaninfo with the Vulkan loader and the libraries that they need, beside busybox; no driver.
+const VULKAN: &str = r#"
+set -e
+dir=$(mktemp -d)
+mkdir -p $dir/bin $dir/etc $dir/tmp
+cp /bin/busybox $dir/bin/busybox
+for name in $($dir/bin/busybox --list); do [ $name = busybox ] || ln -s busybox $dir/bin/$name; done
+cp /usr/bin/vulkaninfo $dir/bin/
+loader=$(ls /usr/lib/*/libvulkan.so.1)
+for file in $loader $(ldd /usr/bin/vulkaninfo $loader | grep -o '/[^ )]*\.so[^ )]*' | sort -u); do
+    mkdir -p $dir$(dirname $file); cp -L $file $dir$file
+done
+printf 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/:/bin/sh\n' > $dir/etc/passwd
+tar -C $dir -c . | podman import -q - localhost/vulkan
+rm -rf $dir
+"#;
+
 static BUSYBOX_MADE: OnceLock<Output> = OnceLock::new();
 static BUSYBOX_OF_USER_MADE: OnceLock<Output> = OnceLock::new();
 static MUSL_MADE: OnceLock<Output> = OnceLock::new();
 static DEBIAN_MADE: OnceLock<Output> = OnceLock::new();
+
+static VULKAN_MADE: OnceLock<Output> = OnceLock::new();
+static VULKAN_OF_USER_MADE: OnceLock<Output> = OnceLock::new();
 
 fn once(
     made: &OnceLock<Output>,
@@ -75,6 +95,16 @@ pub(crate) fn busybox_of_user() -> Result<(), Failed> {
 /// `localhost/musl`, whose `/bin/program` is a dynamic musl program.
 pub(crate) fn musl() -> Result<(), Failed> {
     once(&MUSL_MADE, || sh(MUSL))
+}
+
+/// `localhost/vulkan`, which has vulkaninfo and no Vulkan driver.
+pub(crate) fn vulkan() -> Result<(), Failed> {
+    once(&VULKAN_MADE, || sh(VULKAN))
+}
+
+/// `localhost/vulkan` in the ordinary user's storage.
+pub(crate) fn vulkan_of_user() -> Result<(), Failed> {
+    once(&VULKAN_OF_USER_MADE, || sh_as_user("crun", VULKAN))
 }
 
 /// `localhost/debian`, trixie made with mmdebstrap.
