@@ -224,6 +224,21 @@ fn gpu_items(policy: &GpuPolicy) -> Vec<Item> {
     };
     items
         .into_iter()
-        .chain([Item::new("GPU: host", Verdict::Missing, host)])
+        .chain([
+            Item::new("GPU: Landlock", Verdict::Missing, landlock()),
+            Item::new("GPU: host", Verdict::Missing, host),
+        ])
         .collect()
+}
+
+/// Without it the render server, which a guest may take over, can read what its user can.
+fn landlock() -> Result<String, String> {
+    if render_server::has_landlock() {
+        return Ok("the render server sees drivers and devices alone".to_owned());
+    }
+    Err(
+        "the kernel has it not turned on, so the render server may read its user's files: boot \
+         with `lsm=landlock,...`"
+            .to_owned(),
+    )
 }

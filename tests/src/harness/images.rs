@@ -43,12 +43,13 @@ rm -rf $dir
 const VULKAN: &str = r#"
 set -e
 dir=$(mktemp -d)
-mkdir -p $dir/bin $dir/etc $dir/tmp
+mkdir -p $dir/bin $dir/etc/vulkan/icd.d $dir/tmp
 cp /bin/busybox $dir/bin/busybox
 for name in $($dir/bin/busybox --list); do [ $name = busybox ] || ln -s busybox $dir/bin/$name; done
 cp /usr/bin/vulkaninfo $dir/bin/
 loader=$(ls /usr/lib/*/libvulkan.so.1)
-for file in $loader $(ldd /usr/bin/vulkaninfo $loader | grep -o '/[^ )]*\.so[^ )]*' | sort -u); do
+needed=$(for file in /usr/bin/vulkaninfo $loader; do ldd $file; done | grep -o '/[^ )]*\.so[^ )]*' | sort -u)
+for file in $loader $needed $(ls /usr/lib/*/libpthread.so.0 /usr/lib/*/libdl.so.2 /usr/lib/*/librt.so.1); do
     mkdir -p $dir$(dirname $file); cp -L $file $dir$file
 done
 printf 'root:x:0:0:root:/:/bin/sh\nuser:x:1000:1000:user:/:/bin/sh\n' > $dir/etc/passwd

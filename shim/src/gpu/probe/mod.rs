@@ -7,6 +7,7 @@ mod vulkan;
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -89,6 +90,7 @@ impl Probe {
     /// Starts to ask.
     pub(crate) fn begin() -> Result<Self, ProbeError> {
         let mut child = Command::new("/proc/self/exe")
+            .arg0("krun-gpu")
             .arg(COMMAND)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

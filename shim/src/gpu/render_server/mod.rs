@@ -17,12 +17,14 @@ pub(crate) mod supervisor;
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+pub(crate) use self::confinement::has_landlock;
 pub(crate) use self::find::find;
 use crate::config::GpuPolicy;
 use crate::state::ProcessIdentity;
@@ -93,6 +95,7 @@ impl RenderServer {
         let (lifeline, supervisors_end) = pair(SockType::Stream)?;
         let readable = policy.driver_files.iter().chain(&policy.read_paths);
         let child = Command::new("/proc/self/exe")
+            .arg0("krun-gpu")
             .arg(supervisor::COMMAND)
             .arg(program)
             .args(readable)
