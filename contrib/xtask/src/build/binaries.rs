@@ -16,6 +16,7 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<(), BuildError> {
         "--release",
         "--package=krun-gpu",
         "--package=krun-gpu-tests",
+        "--package=krun-gpu-compute",
     ]);
     process::run_logged(&mut release, &builder.cache.log("build"))?;
     progress::step("guest agent", "building");

@@ -71,8 +71,11 @@ impl Layout {
 
     /// Adds the tests, for the test VM.
     pub(crate) fn with_tests(mut self, products: &Products, roots: &Prefix) -> Self {
-        let target = roots.prefix.join("libexec/krun-gpu/krun-gpu-tests");
-        self.0.push((products.tests.clone(), target, 0o755));
+        let folder = roots.prefix.join("libexec/krun-gpu");
+        for program in [&products.tests, &products.compute] {
+            let target = folder.join(program.file_name().unwrap_or_default());
+            self.0.push((program.clone(), target, 0o755));
+        }
         self
     }
 

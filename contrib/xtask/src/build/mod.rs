@@ -58,6 +58,8 @@ pub(crate) struct Products {
     pub(crate) runtime: PathBuf,
     /// The integration tests and benchmarks.
     pub(crate) tests: PathBuf,
+    /// The Vulkan program that the tests run in containers.
+    pub(crate) compute: PathBuf,
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
     /// The guest's initramfs.
@@ -104,6 +106,7 @@ impl Builder<'_> {
         Products {
             runtime: release.join("krun-gpu"),
             tests: release.join("krun-gpu-tests"),
+            compute: release.join("krun-gpu-compute"),
             kernel,
             initramfs: self.target().join("initramfs.cpio"),
             initramfs_gpu: self.target().join("initramfs-gpu.cpio"),
