@@ -6,6 +6,7 @@ use clap::Args;
 
 use super::{CommandError, Workshop};
 use crate::{
+    images,
     machine::{Job, Machine},
     vm::Streams,
 };
@@ -23,7 +24,7 @@ impl Demo {
         let workshop = Workshop::open()?;
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
-        workshop.stage_debian_image(&stage)?;
+        workshop.stage_images(&stage, [&images::DEBIAN])?;
         let machine = Machine::choose(&workshop, &products, self.vm)?;
         let job = Job {
             command: vec!["/srv/demo".into()],

@@ -1,7 +1,7 @@
 //! What every sub-command works with: the cache, the checkout, the tree entered, the builds.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
@@ -9,7 +9,7 @@ use crate::{
     build::{BuildError, Builder, Layout, Prefix, Products},
     cache::{Cache, CacheError},
     host::{self, HostError, Sources},
-    images::{self, ImageError},
+    images::{Image, ImageError},
     process::ProcessError,
     tree::{Namespace, NamespaceError, Tree, TreeError},
     vm::{Status, Streams, Vm, VmError, VmOptions},
@@ -122,16 +122,17 @@ impl Workshop {
         Ok(stage.to_owned())
     }
 
-    /// Adds the Debian image to the stage, where the tests look for it.
-    pub(crate) fn stage_debian_image(&self, stage: &Path) -> Result<(), CommandError> {
-        let source = images::debian(&self.cache)?;
-        let folder = self
-            .namespace
-            .directory(&stage.join("share/krun-gpu-tests"))?;
-        fs::copy(&source, folder.join("debian.tar")).map_err(|error| CommandError::Stage {
-            path: source,
-            source: error,
-        })?;
+    /// Shows `images` in the stage, where the tests look for them.
+    pub(crate) fn stage_images(
+        &self,
+        stage: &Path,
+        images: impl IntoIterator<Item = &'static Image>,
+    ) -> Result<(), CommandError> {
+        for image in images {
+            let folder = image.make(&self.builder())?;
+            let inside = stage.join("share/krun-gpu-tests").join(image.name);
+            self.namespace.show(&folder, &inside)?;
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use clap::Args;
 use tally::Tally;
 
 use super::{CommandError, Workshop, workshop::TESTS};
-use crate::machine::Machine;
+use crate::{images, machine::Machine};
 
 /// Run all tests.
 #[derive(Args, Debug)]
@@ -46,7 +46,7 @@ impl Test {
     fn integration_tests(&self, workshop: &Workshop, tally: &Tally) -> Result<(), CommandError> {
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
-        workshop.stage_debian_image(&stage)?;
+        workshop.stage_images(&stage, [&images::DEBIAN].into_iter().chain(&images::OTHERS))?;
         let mut programs = cargo::machine_tests(workshop, tally, &stage)?;
         programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
