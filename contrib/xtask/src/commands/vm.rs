@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{CommandError, Workshop};
 use crate::{
-    progress,
+    images, progress,
     vm::{Clock, Streams, VmOptions},
 };
 
@@ -29,6 +29,9 @@ pub(super) struct Vm {
     /// Install what earlier builds left, be it nothing, instead of building.
     #[arg(long)]
     no_build: bool,
+    /// Show the container images that the tests use in /usr/local/share/krun-gpu-tests.
+    #[arg(long)]
+    images: bool,
     /// The command.
     #[arg(last = true, required = true, value_name = "CMD")]
     command: Vec<OsString>,
@@ -42,6 +45,9 @@ impl Vm {
         } else {
             workshop.stage(&workshop.builder().build()?)?
         };
+        if self.images {
+            workshop.stage_images(&stage, images::all())?;
+        }
         progress::step("test VM", "booting");
         let options = VmOptions {
             command: self.command,

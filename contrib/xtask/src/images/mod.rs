@@ -64,7 +64,7 @@ pub(crate) struct Image {
 pub(crate) static DEBIAN: Image = debian("debian", "trixie");
 
 /// What the GPU's tests use besides.
-pub(crate) static OTHERS: [Image; 4] = [
+static OTHERS: [Image; 4] = [
     debian("bookworm", "bookworm"),
     debian("bullseye", "bullseye"),
     Image {
@@ -82,6 +82,11 @@ pub(crate) static OTHERS: [Image; 4] = [
         wheels: false,
     },
 ];
+
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Image> {
+    [&DEBIAN].into_iter().chain(&OTHERS)
+}
 
 const fn debian(name: &'static str, suite: &'static str) -> Image {
     Image {

@@ -46,7 +46,7 @@ impl Test {
     fn integration_tests(&self, workshop: &Workshop, tally: &Tally) -> Result<(), CommandError> {
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
-        workshop.stage_images(&stage, [&images::DEBIAN].into_iter().chain(&images::OTHERS))?;
+        workshop.stage_images(&stage, images::all())?;
         let mut programs = cargo::machine_tests(workshop, tally, &stage)?;
         programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
