@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask test` runs this program as root in the test VM (or on a machine whose /dev/kvm
 //! works) with the freshly built krun-gpu installed. `krun-gpu-tests [FILTER]` runs the cases
-//! whose names contain FILTER; `krun-gpu-tests bench` prints the figures instead.
+//! whose names contain FILTER; `krun-gpu-tests bench [gpu]` prints the figures instead.
 //!
 //! A case runs the same script under crun and under krun-gpu where crun is the reference
 //! ([`harness::compare`]), and checks after itself that nothing was left behind
@@ -18,7 +18,7 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
     if std::env::args().nth(1).as_deref() == Some("bench") {
-        return bench::run();
+        return bench::run(std::env::args().nth(2).as_deref());
     }
     let mut arguments = Arguments::from_args();
     // Leftovers can be told only when one case runs at a time.

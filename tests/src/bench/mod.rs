@@ -3,6 +3,7 @@
 //! `cargo xtask bench` runs this in the test VM, with `--instructions` on a clock that counts
 //! them. Rounds alternate between the subjects; medians are printed.
 
+mod gpu;
 mod memory;
 mod runs;
 mod split;
@@ -14,10 +15,20 @@ use libtest_mimic::Failed;
 /// Rounds of each subject; the first one is a warm-up and is not counted.
 const ROUNDS: usize = 10;
 
-/// Runs every benchmark; fails when one could not be measured.
-pub(crate) fn run() -> ExitCode {
-    let benchmarks: [fn() -> Result<(), Failed>; 4] =
-        [runs::podman, runs::runtime, split::run, memory::run];
+/// Those without a GPU.
+const PLAIN: [fn() -> Result<(), Failed>; 4] =
+    [runs::podman, runs::runtime, split::run, memory::run];
+
+/// Those of the GPU.
+const GPU: [fn() -> Result<(), Failed>; 2] = [gpu::start, gpu::compute];
+
+/// Runs the benchmarks of `subject`, `gpu` or everything else; fails when one could not be
+/// measured.
+pub(crate) fn run(subject: Option<&str>) -> ExitCode {
+    let benchmarks = match subject {
+        Some("gpu") => &GPU[..],
+        _ => &PLAIN,
+    };
     let mut status = ExitCode::SUCCESS;
     for benchmark in benchmarks {
         if let Err(failed) = benchmark() {

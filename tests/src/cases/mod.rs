@@ -36,7 +36,11 @@ pub(crate) fn all() -> Vec<Case> {
         rootless::CASES,
         bad_input::CASES,
         check::CASES,
-        gpu::CASES,
+        gpu::asking::CASES,
+        gpu::software::CASES,
+        gpu::compute::CASES,
+        gpu::death::CASES,
+        gpu::host::CASES,
     ]
     .concat()
 }

@@ -7,8 +7,15 @@ use libtest_mimic::Failed;
 use super::command::{sh, sh_as_user};
 use super::{Output, fail};
 
-/// Where `cargo xtask` puts the Debian image that it made with mmdebstrap.
-const DEBIAN: &str = "/usr/local/share/krun-gpu-tests/debian.tar";
+/// Python with the wheels of tests/python/requirements.txt, for `--rootfs`. `cargo xtask` puts it
+/// and the others there.
+pub(crate) const PYTHON: &str = "/usr/local/share/krun-gpu-tests/python/python";
+
+/// Mesa's GL and eglinfo, for `--rootfs`.
+pub(crate) const GL: &str = "/usr/local/share/krun-gpu-tests/gl/gl";
+
+/// The source of the musl image's `/bin/vulkan`.
+const MUSL_VULKAN: &str = include_str!("../../musl/vulkan.c");
 
 /// busybox (static) and nothing else, with the files that a login needs.
 const BUSYBOX: &str = r#"
@@ -26,14 +33,16 @@ tar -C $dir -c . | podman import -q - localhost/busybox
 rm -rf $dir
 "#;
 
-/// A dynamic musl program with musl's loader, beside busybox.
+/// Two dynamic musl programs with musl's loader.
 const MUSL: &str = r#"
 set -e
 dir=$(mktemp -d)
 mkdir -p $dir/lib $dir/bin
+printf %s "$MUSL_VULKAN" >$dir/v.c
+musl-gcc -idirafter /usr/include -o $dir/bin/vulkan $dir/v.c
 printf '#include <stdio.h>\n#include <pthread.h>\nstatic void *f(void *x) { puts("thread"); return x; }\nint main(void) { pthread_t t; pthread_create(&t, 0, f, 0); pthread_join(t, 0); puts("musl"); return 7; }\n' > $dir/p.c
 musl-gcc -o $dir/bin/program $dir/p.c -lpthread
-rm $dir/p.c
+rm $dir/[pv].c
 cp -L /lib/ld-musl-x86_64.so.1 $dir/lib/
 tar -C $dir -c . | podman import -q - localhost/musl
 rm -rf $dir
@@ -61,7 +70,8 @@ static BUSYBOX_MADE: OnceLock<Output> = OnceLock::new();
 static BUSYBOX_OF_USER_MADE: OnceLock<Output> = OnceLock::new();
 static MUSL_MADE: OnceLock<Output> = OnceLock::new();
 static DEBIAN_MADE: OnceLock<Output> = OnceLock::new();
-
+static BOOKWORM_MADE: OnceLock<Output> = OnceLock::new();
+static BULLSEYE_MADE: OnceLock<Output> = OnceLock::new();
 static VULKAN_MADE: OnceLock<Output> = OnceLock::new();
 static VULKAN_OF_USER_MADE: OnceLock<Output> = OnceLock::new();
 
@@ -93,9 +103,12 @@ pub(crate) fn busybox_of_user() -> Result<(), Failed> {
     })
 }
 
-/// `localhost/musl`, whose `/bin/program` is a dynamic musl program.
+/// `localhost/musl`, whose `/bin/program` and `/bin/vulkan` are dynamic musl programs.
 pub(crate) fn musl() -> Result<(), Failed> {
-    once(&MUSL_MADE, || sh(MUSL))
+    once(&MUSL_MADE, || {
+        let source = MUSL_VULKAN.replace('\'', "'\\''");
+        sh(&format!("MUSL_VULKAN='{source}'\n{MUSL}"))
+    })
 }
 
 /// `localhost/vulkan`, which has vulkaninfo and no Vulkan driver.
@@ -108,9 +121,24 @@ pub(crate) fn vulkan_of_user() -> Result<(), Failed> {
     once(&VULKAN_OF_USER_MADE, || sh_as_user("crun", VULKAN))
 }
 
-/// `localhost/debian`, trixie made with mmdebstrap.
+/// `localhost/debian`: trixie with vulkaninfo.
 pub(crate) fn debian() -> Result<(), Failed> {
-    once(&DEBIAN_MADE, || {
-        sh(&format!("podman import -q {DEBIAN} localhost/debian"))
+    import(&DEBIAN_MADE, "debian")
+}
+
+/// `localhost/bookworm` with vulkaninfo.
+pub(crate) fn bookworm() -> Result<(), Failed> {
+    import(&BOOKWORM_MADE, "bookworm")
+}
+
+/// `localhost/bullseye` with vulkaninfo.
+pub(crate) fn bullseye() -> Result<(), Failed> {
+    import(&BULLSEYE_MADE, "bullseye")
+}
+
+fn import(made: &OnceLock<Output>, name: &str) -> Result<(), Failed> {
+    let archive = format!("/usr/local/share/krun-gpu-tests/{name}/{name}.tar");
+    once(made, || {
+        sh(&format!("podman import -q {archive} localhost/{name}"))
     })
 }

@@ -79,7 +79,7 @@ fn processes(found: &mut BTreeSet<String>) -> Result<(), Failed> {
         };
         let command = String::from_utf8_lossy(&command).replace('\0', " ");
         let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
-        let ours = ["krun-gpu", "conmon", "catatonit"]
+        let ours = ["krun-gpu", "virgl_render", "conmon", "catatonit"]
             .iter()
             .any(|word| command.contains(word) || name.contains(word));
         if ours

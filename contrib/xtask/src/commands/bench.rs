@@ -2,17 +2,19 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::{CommandError, Workshop, workshop::TESTS};
 use crate::{
-    progress,
+    images, progress,
     vm::{Clock, Streams, VmOptions},
 };
 
 /// Print the figures: krun-gpu next to crun, its kernel next to Debian's, in alternating rounds.
 #[derive(Args, Debug)]
 pub(super) struct Bench {
+    /// What to measure, instead of everything that needs no GPU.
+    subject: Option<Subject>,
     /// Boots of each kernel.
     #[arg(long, value_name = "N", default_value_t = 10)]
     rounds: u32,
@@ -22,11 +24,35 @@ pub(super) struct Bench {
     instructions: bool,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Subject {
+    /// A GPU in a container next to the same GPU without one.
+    Gpu,
+}
+
 impl Bench {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         let workshop = Workshop::open()?;
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
+        let mut options = match self.subject {
+            None => self.plain(&workshop),
+            Some(Subject::Gpu) => {
+                workshop.stage_images(&stage, [&images::DEBIAN])?;
+                VmOptions::new([TESTS, "bench", "gpu"].map(Into::into).into())
+            }
+        };
+        if self.instructions {
+            options.clock = Clock::Instructions;
+            // Processors take turns on that clock, so two that wait for each other are slow.
+            options.cpus = 1;
+        }
+        progress::step("test VM", "booting");
+        Ok(workshop.vm(&stage, options, Streams::Ours)?.into())
+    }
+
+    /// krun-gpu next to crun, and the guest's kernel next to Debian's.
+    fn plain(&self, workshop: &Workshop) -> VmOptions {
         let boot_time = workshop.sources.checkout.join("guest-image/boot-time");
         let script = format!(
             "{TESTS} bench; figures=$?
@@ -38,12 +64,6 @@ impl Bench {
         let mut options = VmOptions::new(words.iter().map(Into::into).collect());
         options.command.push(boot_time.clone().into());
         options.shares.push(boot_time);
-        if self.instructions {
-            options.clock = Clock::Instructions;
-            // Processors take turns on that clock, so two that wait for each other are slow.
-            options.cpus = 1;
-        }
-        progress::step("test VM", "booting");
-        Ok(workshop.vm(&stage, options, Streams::Ours)?.into())
+        options
     }
 }

@@ -98,7 +98,7 @@ pub(crate) struct VmOptions {
 
 impl VmOptions {
     /// MiB of memory, unless told otherwise.
-    pub(crate) const MEMORY: u32 = 4096;
+    pub(crate) const MEMORY: u32 = 6144;
     /// Processors, unless told otherwise.
     pub(crate) const CPUS: u8 = 2;
 

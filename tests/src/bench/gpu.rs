@@ -1,0 +1,89 @@
+//! The GPU in a container next to the same GPU without one: krun-gpu-compute's figures, and what
+//! a GPU adds to a container's start.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use libtest_mimic::Failed;
+
+use super::median;
+use crate::harness::command::sh;
+use crate::harness::{ensure, images};
+
+/// Rounds of the compute program, of whose figures each is a median already.
+const ROUNDS: usize = 3;
+
+/// Rounds of a container's start, and one more to warm up.
+const STARTS: usize = 7;
+
+const PROGRAM: &str = "/usr/local/libexec/krun-gpu/krun-gpu-compute";
+
+/// Times in microseconds by name.
+type Figures = BTreeMap<String, Vec<f64>>;
+
+/// The compute program, natively on lavapipe and in a container.
+pub(super) fn compute() -> Result<(), Failed> {
+    images::debian()?;
+    let (mut native, mut contained) = (Figures::new(), Figures::new());
+    for _ in 0..ROUNDS {
+        collect(
+            &mut native,
+            &format!("VK_DRIVER_FILES=/usr/share/vulkan/icd.d/lvp_icd.json {PROGRAM} bench"),
+        )?;
+        collect(
+            &mut contained,
+            &format!(
+                "run --annotation io.krun-gpu.gpu=true -v {PROGRAM}:/compute:ro \
+                     localhost/debian /compute bench"
+            ),
+        )?;
+    }
+    println!("krun-gpu-compute, microseconds: natively, in a container, native over container");
+    for (name, times) in &mut native {
+        let ours = median(contained.entry(name.clone()).or_default());
+        let theirs = median(times);
+        println!("  {name}: {theirs:.0}, {ours:.0}, {:.2}", theirs / ours);
+    }
+    Ok(())
+}
+
+/// Adds the figures that `script` prints.
+fn collect(figures: &mut Figures, script: &str) -> Result<(), Failed> {
+    let output = sh(script)?;
+    ensure(output.status == 0, || output.to_string())?;
+    for line in output.stdout.lines() {
+        if let Some((name, Ok(time))) = line
+            .split_once(' ')
+            .map(|(name, time)| (name, time.parse()))
+        {
+            figures.entry(name.to_owned()).or_default().push(time);
+        }
+    }
+    Ok(())
+}
+
+/// `podman run` of a program that ends at once, with a GPU and without.
+pub(super) fn start() -> Result<(), Failed> {
+    images::busybox()?;
+    let (mut without, mut with) = (Vec::new(), Vec::new());
+    for round in 0..=STARTS {
+        for (option, times) in [
+            ("", &mut without),
+            ("--annotation io.krun-gpu.gpu=true", &mut with),
+        ] {
+            let start = Instant::now();
+            let output = sh(&format!("run {option} $BB true"))?;
+            ensure(output.status == 0, || output.to_string())?;
+            if round > 0 {
+                times.push(start.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+    }
+    let (without, with) = (median(&mut without), median(&mut with));
+    println!(
+        "podman run --rm IMG true: with a GPU {with:.0} ms, without {without:.0} ms, ratio {:.2} \
+         (medians of {STARTS})",
+        with / without
+    );
+    Ok(())
+}
