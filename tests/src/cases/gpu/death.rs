@@ -25,7 +25,7 @@ fn killed(pattern: &str, words: &str) -> Outcome {
         "create_detached --device /dev/dri --name k $V sleep 1000 >/dev/null
          podman exec k vulkaninfo --summary | grep -c Venus
          pkill -9 -o -f '{pattern}'; sleep 1
-         pgrep -f virgl_render_server
+         pgrep -f '[v]irgl_render_server'
          podman exec k echo lives
          podman exec k vulkaninfo --summary >/dev/null 2>&1 || echo lost
          podman logs k 2>&1; podman rm -f -t 0 k >/dev/null"
@@ -44,14 +44,14 @@ fn render_server_killed() -> Outcome {
 }
 
 fn supervisor_killed() -> Outcome {
-    killed("gpu-server", "render server is gone")
+    killed("[g]pu-server", "render server is gone")
 }
 
 fn vmm_killed() -> Outcome {
     let ours = script(
         "create_detached --device /dev/dri --name v $V sleep 1000 >/dev/null
          kill -9 $(podman inspect v --format '{{.State.Pid}}')
-         podman wait v; sleep 0.5; pgrep -f virgl_render_server; podman rm v",
+         podman wait v; sleep 0.5; pgrep -f '[v]irgl_render_server'; podman rm v",
     )?;
     ensure(ours.stdout == "137\nv\n", || ours.to_string())
 }

@@ -49,7 +49,7 @@ fn nothing_without_a_request() -> Outcome {
     let ours = script(
         "create_detached --name n $V sh -c 'ls /dev/dri; sleep 1000' >/dev/null
          grep -c virgl /proc/$(podman inspect n --format '{{.State.Pid}}')/maps
-         pgrep -f virgl_render_server; podman exec n ls /sys/class/drm
+         pgrep -f '[v]irgl_render_server'; podman exec n ls /sys/class/drm
          podman rm -f -t 0 n >/dev/null",
     )?;
     let lines: Vec<&str> = ours.stdout.lines().collect();
