@@ -12,6 +12,7 @@ use vm_memory::{
 };
 
 use crate::layout::{Layout, MEMORY_GRANULE, PAGE, Range};
+pub(crate) use crate::sys::window::Aliased;
 use crate::sys::{self, HypervisorError, Vm};
 
 /// Guest memory, shared by the vCPUs' loader and every device. Accesses are bounds-checked by

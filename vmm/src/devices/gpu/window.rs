@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use crate::layout::PAGE;
-use crate::memory::Window;
+use crate::memory::{Aliased, Window};
 
 /// The window and what is mapped there.
 #[derive(Debug)]
@@ -61,17 +61,17 @@ impl BlobWindow {
         Ok(())
     }
 
-    /// Maps what is mapped at `memory`.
+    /// Maps what is mapped at `memory`, or moves it here.
     ///
     /// # Safety
     ///
-    /// As many bytes as the slot has are mapped there.
-    pub(super) unsafe fn alias(&mut self, slot: Slot, memory: *mut c_void) -> io::Result<()> {
+    /// As many bytes as the slot has are mapped there, and nothing uses them.
+    pub(super) unsafe fn alias(&mut self, slot: Slot, memory: *mut c_void) -> io::Result<Aliased> {
         let (offset, length) = host_range(slot)?;
         // SAFETY: the caller vouches for the memory.
-        unsafe { self.window.host().alias(offset, length, memory) }?;
+        let aliased = unsafe { self.window.host().alias(offset, length, memory) }?;
         self.mapped.insert(slot.offset, slot.length);
-        Ok(())
+        Ok(aliased)
     }
 
     /// Unmaps what was mapped in a slot. If that fails, the range stays taken.

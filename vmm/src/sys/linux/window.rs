@@ -53,23 +53,31 @@ impl Window {
         self.finish(offset, length, placed.map(drop))
     }
 
-    /// Places the pages that are mapped at `memory` at `offset` too. Both, and `length`, are
-    /// whole pages. The first mapping may go; the pages stay.
+    /// Places the pages that are mapped at `memory` at `offset`. Both, and `length`, are whole
+    /// pages. The first mapping may go; the pages stay.
     ///
     /// # Safety
     ///
-    /// `length` bytes are mapped at `memory` while this runs.
+    /// `length` bytes are mapped at `memory` while this runs. If they were [`Moved`], nothing
+    /// reads or writes there afterwards; unmapping it is fine.
+    ///
+    /// [`Moved`]: Aliased::Moved
     pub(crate) unsafe fn alias(
         &mut self,
         offset: usize,
         length: usize,
         memory: *mut c_void,
-    ) -> io::Result<()> {
+    ) -> io::Result<Aliased> {
         let target = self.target(offset, length)?;
         // In two steps, since the kernel empties a fixed target before it looks whether the
-        // source can be duplicated, and what is emptied could become another thread's.
+        // source can be had, and what is emptied could become another thread's.
         // SAFETY: the caller vouches for the source; an old length of 0 leaves it as it is.
-        let copy = unsafe { rustix::mm::mremap(memory, 0, length, MremapFlags::MAYMOVE) }?;
+        let copy = unsafe { rustix::mm::mremap(memory, 0, length, MremapFlags::MAYMOVE) };
+        let (copy, aliased) = match copy {
+            Ok(copy) => (copy, Aliased::Copied),
+            // SAFETY: the caller vouches for the source, and for nobody using it.
+            Err(_) => (unsafe { pull(memory, length) }?, Aliased::Moved),
+        };
         let flags = MremapFlags::MAYMOVE;
         // SAFETY: `copy` was just made and is this function's; the target is inside the window.
         let moved = unsafe { rustix::mm::mremap_fixed(copy, length, length, flags, target) };
@@ -77,7 +85,8 @@ impl Window {
             // SAFETY: as above; it was not moved.
             unsafe { rustix::mm::munmap(copy, length) }?;
         }
-        self.finish(offset, length, moved.map(drop))
+        self.finish(offset, length, moved.map(drop))?;
+        Ok(aliased)
     }
 
     /// Takes out what lies in a range.
@@ -120,6 +129,39 @@ impl Window {
         }
         Ok(self.host.wrapping_byte_add(offset))
     }
+}
+
+/// How pages came into a window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Aliased {
+    /// They are in both places.
+    Copied,
+    /// They are in the window only. Their old place is taken and empty.
+    Moved,
+}
+
+/// Moves a mapping that cannot be duplicated (the memory of a device, whose driver forbids it: seen
+/// with NVIDIA's) to where the kernel likes. Whoever made it will unmap the place where it was, so
+/// that stays taken.
+///
+/// # Safety
+///
+/// `length` bytes are mapped at `memory`, and nothing uses them.
+unsafe fn pull(memory: *mut c_void, length: usize) -> io::Result<*mut c_void> {
+    let flags = MremapFlags::MAYMOVE;
+    // SAFETY: the kernel chooses a range that nothing uses.
+    let place = unsafe { rustix::mm::mmap_anonymous(ptr::null_mut(), length, EMPTY, NOTHING) }?;
+    // SAFETY: the source is the caller's, the target was just reserved. A failure leaves that
+    // reserved, or emptied, so it cannot be given back.
+    unsafe { rustix::mm::mremap_fixed(memory, length, length, flags, place) }?;
+    let hold = NOTHING | MapFlags::FIXED_NOREPLACE;
+    // SAFETY: nothing is replaced.
+    if let Err(errno) = unsafe { rustix::mm::mmap_anonymous(memory, length, EMPTY, hold) } {
+        // Another thread's memory may be there by now, and the mapping's maker would unmap it.
+        tracing::error!(%errno, ?memory, length, "hold the place of a moved mapping");
+        std::process::abort();
+    }
+    Ok(place)
 }
 
 impl Drop for Window {
@@ -171,7 +213,8 @@ mod tests {
 
         let source = window.host().wrapping_add(PAGE).cast();
         // SAFETY: two pages were just placed there.
-        unsafe { window.alias(8 * PAGE, 2 * PAGE, source) }.unwrap();
+        let aliased = unsafe { window.alias(8 * PAGE, 2 * PAGE, source) };
+        assert_eq!(aliased.unwrap(), Aliased::Copied);
         window.clear(PAGE, 2 * PAGE).unwrap();
         assert!(page(&window, PAGE).contains("---p"));
         assert!(page(&window, 9 * PAGE).contains("blob"));
@@ -189,10 +232,27 @@ mod tests {
             assert!(window.clear(offset, length).is_err());
         }
         assert!(window.place(0, PAGE, directory.as_fd()).is_err());
-        // Private memory has no pages that could be in two places.
-        let private = Window::reserve(PAGE).unwrap();
-        // SAFETY: one page is mapped there.
-        assert!(unsafe { window.alias(0, PAGE, private.host().cast()) }.is_err());
+        // SAFETY: one page is claimed to be there; nothing is.
+        assert!(unsafe { window.alias(0, PAGE, ptr::without_provenance_mut(PAGE)) }.is_err());
         assert!(page(&window, 0).contains("---p"));
+    }
+
+    #[test]
+    fn what_cannot_be_in_two_places_is_moved_and_its_place_held() {
+        let mut window = Window::reserve(4 * PAGE).unwrap();
+        // Private memory, like a device's, cannot be duplicated.
+        let mut source = Window::reserve(2 * PAGE).unwrap();
+        let flags = MapFlags::PRIVATE | MapFlags::FIXED;
+        let memory = source.target(0, 2 * PAGE).unwrap();
+        // SAFETY: the range is the source window's.
+        let memory = unsafe { rustix::mm::mmap_anonymous(memory, 2 * PAGE, FULL, flags) }.unwrap();
+        // SAFETY: two pages are mapped there, and nothing uses them.
+        let aliased = unsafe { window.alias(PAGE, 2 * PAGE, memory) };
+        assert_eq!(aliased.unwrap(), Aliased::Moved);
+        assert!(page(&window, PAGE).contains("rw-p"));
+        assert!(page(&source, 0).contains("---p"));
+        source.clear(0, 2 * PAGE).unwrap();
+        window.clear(PAGE, 2 * PAGE).unwrap();
+        assert!(page(&window, PAGE).contains("---p"));
     }
 }

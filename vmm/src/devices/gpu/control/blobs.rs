@@ -8,7 +8,7 @@ use crate::devices::gpu::protocol::{BlobMemory, CreateBlob, Refusal, Response};
 use crate::devices::gpu::renderer::BlobHandle;
 use crate::devices::gpu::window::Slot;
 use crate::layout::PAGE;
-use crate::memory::GuestMemory;
+use crate::memory::{Aliased, GuestMemory};
 
 /// The part of a map info that the guest is told.
 const CACHE_MASK: u32 = 0xf;
@@ -89,12 +89,9 @@ impl Control {
         let by_renderer = match self.renderer.export(resource).map_err(refusal)? {
             BlobHandle::Mappable(handle) => {
                 self.place(slot, handle.as_fd())?;
-                false
+                None
             }
-            BlobHandle::Opaque => {
-                self.alias(slot, resource)?;
-                true
-            }
+            BlobHandle::Opaque => Some(self.alias(slot, resource)?),
         };
         if let Kind::Blob { mapped, .. } = &mut self.resource(resource)?.kind {
             *mapped = Some(Mapped { slot, by_renderer });
@@ -124,12 +121,18 @@ impl Control {
             return Err(Refusal::Parameter);
         };
         self.window.clear(slot).map_err(refusal)?;
-        if by_renderer {
+        if by_renderer.is_some() {
             self.renderer.unmap(resource);
         }
         self.mapped = self.mapped.saturating_sub(1);
-        if let Kind::Blob { mapped, .. } = &mut self.resource(resource)?.kind {
+        if let Kind::Blob {
+            mapped, mappable, ..
+        } = &mut self.resource(resource)?.kind
+        {
             *mapped = None;
+            // What was moved here is gone; drivers were seen to keep a mapping and hand it out
+            // again. Linux maps a blob once.
+            *mappable &= by_renderer != Some(Aliased::Moved);
         }
         Ok(())
     }
@@ -144,14 +147,14 @@ impl Control {
         self.window.place(slot, handle).map_err(refusal)
     }
 
-    fn alias(&mut self, slot: Slot, resource: u32) -> Result<(), Refusal> {
+    fn alias(&mut self, slot: Slot, resource: u32) -> Result<Aliased, Refusal> {
         let (host, size) = self.renderer.map(resource).map_err(refusal)?;
         let fits = size
             .checked_next_multiple_of(PAGE)
             .is_some_and(|size| size >= slot.length());
         let placed = if fits && (host.addr() as u64).is_multiple_of(PAGE) {
             // SAFETY: the renderer has mapped `size` bytes there, rounded up to pages, until it
-            // is told to unmap them.
+            // is told to unmap them, and uses them for nothing.
             unsafe { self.window.alias(slot, host) }.map_err(refusal)
         } else {
             Err(Refusal::Unspecified)

@@ -8,7 +8,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 use super::{Control, MOST_RESOURCES, refusal};
 use crate::devices::gpu::protocol::{MemoryEntry, Refusal, Response, Shape3d, Transfer3d};
 use crate::devices::gpu::window::Slot;
-use crate::memory::GuestMemory;
+use crate::memory::{Aliased, GuestMemory};
 
 /// A resource.
 #[derive(Debug)]
@@ -37,8 +37,8 @@ pub(super) enum Kind {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mapped {
     pub(super) slot: Slot,
-    /// The renderer has mapped it as well.
-    pub(super) by_renderer: bool,
+    /// The renderer has mapped it as well, and how it came into the window from there.
+    pub(super) by_renderer: Option<Aliased>,
 }
 
 impl Resource {
