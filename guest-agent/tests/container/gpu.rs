@@ -87,7 +87,7 @@ fn nodes() {
 fn driver() {
     let script = "cd /dev/krun-gpu/vulkan; ls; cat libvulkan_virtio.so; echo; touch x 2>&1; \
                   grep krun-gpu /proc/self/mountinfo | cut -d' ' -f5,6";
-    let outcome = run(&with_gpu(script, GpuDriver::Newest));
+    let outcome = run(&with_gpu(script, GpuDriver::Bundled));
     let lines: Vec<&str> = outcome.stdout.lines().collect();
     assert_eq!(
         lines[..3],
