@@ -75,8 +75,7 @@ impl Held {
     }
 }
 
-/// 2 GiB of blobs come and go, twice: after the second time nothing more is held than after the
-/// first.
+/// 2 GiB of blobs come and go, and nothing more is held than after the first few.
 fn memory_comes_back() -> Outcome {
     images::debian()?;
     let ours = script(&format!(
@@ -87,7 +86,7 @@ fn memory_comes_back() -> Outcome {
                  $(awk '/^Private/ {{ n += $2 }} END {{ print n }}' /proc/$p/smaps_rollup) \
                  $(awk '/^Shmem:/ {{ print $2 }}' /proc/meminfo)
          }}
-         podman exec m /compute blobs 2048; held
+         podman exec m /compute blobs 128; held
          podman exec m /compute blobs 2048; held
          podman rm -f -t 0 m >/dev/null"
     ))?;
@@ -101,7 +100,7 @@ fn memory_comes_back() -> Outcome {
     };
     let (first, second) = (Held::parse(first)?, Held::parse(second)?);
     ensure(
-        ours.stdout.matches("blobs: 32 of 64 MiB right").count() == 2
+        ours.stdout.contains("blobs: 32 of 64 MiB right")
             && second.descriptors <= first.descriptors
             && second.mappings <= first.mappings
             // Less than one of the 32 blobs.

@@ -92,7 +92,7 @@ fn wheels() -> Outcome {
 fn gl() -> Outcome {
     let ours = script(&format!(
         "run --device /dev/dri --env MESA_LOADER_DRIVER_OVERRIDE=zink --rootfs {}:O \
-             eglinfo -B -p surfaceless",
+             eglinfo.x86_64-linux-gnu -B -p surfaceless",
         images::GL
     ))?;
     let renderer = ours.stdout.lines().find(|line| line.contains("renderer"));
