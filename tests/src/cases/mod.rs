@@ -41,6 +41,7 @@ pub(crate) fn all() -> Vec<Case> {
         gpu::compute::CASES,
         gpu::death::CASES,
         gpu::host::CASES,
+        gpu::vtest::CASES,
     ]
     .concat()
 }

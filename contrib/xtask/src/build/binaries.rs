@@ -17,6 +17,9 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<(), BuildError> {
         "--package=krun-gpu",
         "--package=krun-gpu-tests",
         "--package=krun-gpu-compute",
+        "--package=krun-gpu-vmm",
+        "--bins",
+        "--example=vtest",
     ]);
     process::run_logged(&mut release, &builder.cache.log("build"))?;
     progress::step("guest agent", "building");

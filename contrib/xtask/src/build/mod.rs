@@ -60,6 +60,8 @@ pub(crate) struct Products {
     pub(crate) tests: PathBuf,
     /// The Vulkan program that the tests run in containers.
     pub(crate) compute: PathBuf,
+    /// The GPU's device as a server for Vulkan programs without a guest.
+    pub(crate) vtest: PathBuf,
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
     /// The guest's initramfs.
@@ -107,6 +109,7 @@ impl Builder<'_> {
             runtime: release.join("krun-gpu"),
             tests: release.join("krun-gpu-tests"),
             compute: release.join("krun-gpu-compute"),
+            vtest: release.join("examples/vtest"),
             kernel,
             initramfs: self.target().join("initramfs.cpio"),
             initramfs_gpu: self.target().join("initramfs-gpu.cpio"),

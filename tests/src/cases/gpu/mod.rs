@@ -6,6 +6,7 @@ pub(super) mod compute;
 pub(super) mod death;
 pub(super) mod host;
 pub(super) mod software;
+pub(super) mod vtest;
 
 use libtest_mimic::Failed;
 
