@@ -30,5 +30,7 @@ fn main() -> ExitCode {
                 .with_ignored_flag(cases::UNPROVEN.contains(&case.name))
         })
         .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    harness::report_flaky();
+    conclusion.exit_code()
 }

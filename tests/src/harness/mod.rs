@@ -6,6 +6,8 @@ pub(crate) mod compare;
 pub(crate) mod images;
 pub(crate) mod leftovers;
 
+use std::sync::{Mutex, PoisonError};
+
 use libtest_mimic::Failed;
 
 pub(crate) use command::{Output, sh};
@@ -23,8 +25,34 @@ pub(crate) struct Case {
     pub(crate) run: fn() -> Outcome,
 }
 
-/// Runs one case and then looks for what it left behind.
+/// Cases that failed at first and passed when they were run again.
+static FLAKY: Mutex<Vec<&str>> = Mutex::new(Vec::new());
+
+/// Runs one case, and once more if it fails: the emulated machine was seen to corrupt its own
+/// memory (its kernel panicked in places that no container reaches). What passes only then is
+/// named in the report.
 pub(crate) fn run(case: &Case) -> Outcome {
+    let Err(failed) = attempt(case) else {
+        return Ok(());
+    };
+    eprintln!("{}: it is run again", case.name);
+    attempt(case).map_err(|_| failed)?;
+    FLAKY
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .push(case.name);
+    Ok(())
+}
+
+/// Prints the names of the cases that passed the second time only, a line each.
+pub(crate) fn report_flaky() {
+    for name in FLAKY.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("flaky: {name} failed, and passed when it was run again");
+    }
+}
+
+/// Runs the case and then looks for what it left behind.
+fn attempt(case: &Case) -> Outcome {
     images::busybox()?;
     let before = leftovers::Snapshot::take()?;
     let outcome = (case.run)().and_then(|()| before.wait_until_clean());

@@ -21,7 +21,8 @@ struct Counts {
     failed_names: Vec<String>,
     /// Names of the tests that ended since [`Tally::suite_began`].
     ended: Vec<String>,
-    /// What happened to the machine, for the report.
+    /// What the report tells beside the results: deaths of the machine, tests that passed the
+    /// second time only.
     incidents: Vec<String>,
     /// Failures when the running suite began.
     failed_before: u64,
@@ -72,7 +73,7 @@ impl Tally {
             let during = running.as_deref().unwrap_or("no test");
             counts
                 .incidents
-                .push(format!("the test VM died during {during}"));
+                .push(format!("incident: the test VM died during {during}"));
             running
         })
     }
@@ -96,7 +97,7 @@ impl Tally {
                 println!("skipped: {name}");
             }
             for incident in &counts.incidents {
-                println!("incident: {incident}");
+                println!("{incident}");
             }
             for name in &counts.failed_names {
                 println!("failed: {name}");
@@ -134,6 +135,10 @@ impl Write for Tally {
 impl Counts {
     /// Adds what `line` says, if it tells how a test ended.
     fn count(&mut self, line: &str) {
+        if line.starts_with("flaky: ") {
+            self.incidents.push(line.trim_end().to_owned());
+            return;
+        }
         let Some((name, outcome)) = line
             .trim_end()
             .strip_prefix("test ")
