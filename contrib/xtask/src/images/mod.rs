@@ -70,7 +70,7 @@ static OTHERS: [Image; 4] = [
     Image {
         name: "python",
         suite: "trixie",
-        packages: "python3,libstdc++6,libvulkan1",
+        packages: "python3,libstdc++6,libx11-6,libvulkan1",
         form: Form::Folder,
         wheels: true,
     },
