@@ -17,6 +17,7 @@ mod report;
 mod sandbox;
 mod split;
 mod state;
+mod terminal;
 mod time;
 mod trace;
 

@@ -166,6 +166,10 @@ impl Stdio {
             stream.pump();
         }
         self.streams.retain(|stream| !stream.is_closed());
+        if self.streams.is_empty() && self.waiting.is_empty() {
+            // A terminal hangs up with its stream: the host's did.
+            self.terminal = None;
+        }
     }
 
     /// The process has ended: input is of no use, output ends with what is there.

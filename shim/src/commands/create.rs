@@ -8,6 +8,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use krun_gpu_protocol::Stdio;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::cli::Global;
@@ -22,6 +23,7 @@ use crate::state::{
     self, CgroupRecord, Container, ContainerId, IdError, OCI_VERSION, ProcessIdentity, Record,
     StateError, Status,
 };
+use crate::terminal::{Terminal, TerminalError};
 use crate::time;
 use crate::trace;
 
@@ -95,6 +97,12 @@ pub(crate) enum CreateError {
         /// Why.
         reason: &'static str,
     },
+    /// The terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    /// A terminal, and nobody to have it.
+    #[error("use --console-socket: the container has a terminal, and nobody here stays to show it")]
+    NoConsoleSocket,
     /// A file.
     #[error("{action} {}", path.display())]
     File {
@@ -108,13 +116,26 @@ pub(crate) enum CreateError {
     },
 }
 
-/// Runs the command.
-pub(crate) fn run(global: &Global, options: &Options) -> Result<(), CreateError> {
-    create(global, options).map(drop)
+/// A new container.
+#[derive(Debug)]
+pub(crate) struct Created {
+    /// The container.
+    pub(crate) container: Container,
+    /// The caller's terminal, if it is the workload's.
+    pub(crate) terminal: Option<Terminal>,
 }
 
-/// Creates a container.
-pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, CreateError> {
+/// Runs the command.
+pub(crate) fn run(global: &Global, options: &Options) -> Result<(), CreateError> {
+    create(global, options, false).map(drop)
+}
+
+/// Creates a container. In the `foreground` (`run`) its terminal may be the caller's.
+pub(crate) fn create(
+    global: &Global,
+    options: &Options,
+    foreground: bool,
+) -> Result<Created, CreateError> {
     trace::mark("begin");
     let id = ContainerId::new(options.id.as_deref().unwrap_or_default())?;
     refuse(options)?;
@@ -124,6 +145,12 @@ pub(crate) fn create(global: &Global, options: &Options) -> Result<Container, Cr
         rootfs: bundle.rootfs.clone(),
     };
     let split = split::split(&bundle.spec, &bundle.rootfs, &config, &facts)?;
+    if let Stdio::Terminal { .. } = split.workload.process.stdio
+        && options.console_socket.is_none()
+        && !foreground
+    {
+        return Err(CreateError::NoConsoleSocket);
+    }
     let gpu = split.gpu.as_ref();
     let gpu = gpu
         .map(|gpu| gpu::Preparation::begin(gpu, &config.gpu))
@@ -159,12 +186,6 @@ fn refuse(options: &Options) -> Result<(), CreateError> {
             "a descriptor of the host's cannot be passed into the container's VM",
         );
     }
-    if options.console_socket.is_some() {
-        return unsupported(
-            "--console-socket",
-            "this version of krun-gpu has no terminals yet",
-        );
-    }
     Ok(())
 }
 
@@ -182,7 +203,7 @@ fn finish(
     bundle: &Bundle,
     prepared: Prepared,
     directory: &Path,
-) -> Result<Container, CreateError> {
+) -> Result<Created, CreateError> {
     let failed = |action, path: &Path| {
         let path = path.to_owned();
         move |source| CreateError::File {
@@ -212,11 +233,22 @@ fn finish(
         host_gpu = Some(host);
         container.record.gpu = Some(record);
     }
+    // Early: an engine looks at its socket and at our end in no order.
+    let (terminal, callers) = match (&split.workload.process.stdio, &options.console_socket) {
+        (Stdio::Pipes { .. }, _) => (None, None),
+        (Stdio::Terminal { size, .. }, Some(socket)) => {
+            (Some(Terminal::send_to(socket, *size)?), None)
+        }
+        (Stdio::Terminal { .. }, None) => {
+            (Some(Terminal::of_caller()?), Some(Terminal::of_caller()?))
+        }
+    };
     let request = sandbox::Request {
         directory,
         record: &container.record,
         parts,
         gpu: host_gpu,
+        terminal,
         control: control::listen(directory)?,
         reports,
         no_pivot: options.no_pivot,
@@ -241,7 +273,10 @@ fn finish(
             .map_err(failed("write", path))
             .map_err(end)?;
     }
-    Ok(container)
+    Ok(Created {
+        container,
+        terminal: callers,
+    })
 }
 
 fn record(id: &ContainerId, bundle: &Bundle, cgroup: Option<CgroupRecord>) -> Record {

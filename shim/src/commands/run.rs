@@ -11,7 +11,8 @@ use nix::unistd::Pid;
 
 use super::{CommandError, create, delete, start};
 use crate::cli::Global;
-use crate::state::Container;
+use crate::state::ProcessIdentity;
+use crate::terminal::{Terminal, TerminalError};
 
 /// Options of `run`.
 #[derive(Debug, Args)]
@@ -33,11 +34,17 @@ pub(crate) enum RunError {
     /// Signals or children of this process.
     #[error("wait for the container")]
     Wait(#[source] io::Error),
+    /// The caller's terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
 }
 
 /// Runs the command; the workload's exit status.
 pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, CommandError> {
-    let mut container = create::create(global, &options.create)?;
+    let create::Created {
+        mut container,
+        terminal,
+    } = create::create(global, &options.create, !options.detach)?;
     if let Err(error) = start::start(&mut container) {
         // The first failure is the one to tell.
         let _ = delete::delete(&container, true);
@@ -46,18 +53,21 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, CommandError
     if options.detach {
         return Ok(0);
     }
-    let status = wait(&container).map_err(RunError::Wait)?;
+    let Some(process) = container.record.process else {
+        return Ok(0);
+    };
+    let raw = terminal.as_ref().map(Terminal::raw);
+    let raw = raw.transpose().map_err(RunError::Terminal)?;
+    let status = wait(process).map_err(RunError::Wait)?;
+    drop(raw);
     if !options.keep {
         delete::delete(&container, true)?;
     }
     Ok(status)
 }
 
-/// Waits for the VMM, our child, and passes signals on to it.
-fn wait(container: &Container) -> io::Result<u8> {
-    let Some(process) = container.record.process else {
-        return Ok(0);
-    };
+/// Waits for our child `process`, and passes signals on to it.
+pub(super) fn wait(process: ProcessIdentity) -> io::Result<u8> {
     SigSet::all().thread_block()?;
     let signals = SignalFd::with_flags(&SigSet::all(), SfdFlags::SFD_CLOEXEC)?;
     loop {

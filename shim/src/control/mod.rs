@@ -8,7 +8,7 @@
 mod channel;
 mod client;
 
-use krun_gpu_protocol::{AgentError, Process};
+use krun_gpu_protocol::{AgentError, Process, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use channel::Channel;
@@ -23,10 +23,14 @@ pub(crate) enum Request {
     /// Run the workload (`start`).
     Start,
     /// Run another process (`exec`). The frame carries one descriptor for each of its streams:
-    /// standard input, output and error.
+    /// standard input, output and error, or a terminal to read from and to write to.
     Exec(Box<Process>),
     /// Send a signal to the session of this connection.
     Signal(i32),
+    /// Give the terminal of this connection's session a new size.
+    Resize(TerminalSize),
+    /// Hang the terminal of this connection's session up.
+    HangUp,
     /// Send a signal to every process of the container (`kill --all`).
     SignalAll(i32),
 }

@@ -17,7 +17,7 @@ use krun_gpu_vmm::{MicroVm, StartError};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::agent::{Agent, AgentFault};
-use super::signals::{Signals, is_deadly};
+use super::signals::{Notice, Signals, is_deadly};
 use super::streams::{Joined, StandardStreams};
 use super::{Monitor, Reports, console_tail};
 use crate::trace;
@@ -193,8 +193,13 @@ impl Waiting<'_> {
             }
             let ready = watched.map(|watched| watched.any().unwrap_or(false));
             while let Some(signal) = self.signals.next() {
-                if is_deadly(signal) {
-                    return Err(MonitorError::Signal(signal));
+                match signal {
+                    Notice::Sent(signal) if is_deadly(signal) => {
+                        return Err(MonitorError::Signal(signal));
+                    }
+                    Notice::HungUp => return Err(MonitorError::Signal(libc::SIGHUP)),
+                    // The monitor looks at the size when it begins.
+                    Notice::Sent(_) | Notice::Resized => {}
                 }
             }
             match ready {

@@ -68,6 +68,11 @@ impl Clients {
         self.list.iter().map(|(id, client)| (*id, client))
     }
 
+    /// The session of a client's.
+    fn session(&self, id: ClientId) -> Option<&Session> {
+        self.list.get(&id)?.session.as_ref()
+    }
+
     /// Passes an agent's reply on.
     pub(super) fn answer(&mut self, id: ClientId, result: Result<Reply, AgentError>) {
         let reply = match result {
@@ -150,15 +155,23 @@ impl Monitor {
         match request {
             Request::Start => self.start(id),
             Request::Exec(process) => self.exec(id, *process),
-            Request::Signal(number) => {
-                let session = self
-                    .clients
-                    .list
-                    .get(&id)
-                    .and_then(|client| client.session.as_ref());
-                if let Some(session) = session {
+            Request::Signal(number) => match self.clients.session(id) {
+                Some(session) => {
                     let body = signal(session.number, number, false);
-                    self.request(body, Waiting::Nobody)?;
+                    self.request(body, Waiting::Nobody)
+                }
+                None => Ok(()),
+            },
+            Request::Resize(size) => match self.clients.session(id) {
+                Some(session) => {
+                    let session = session.number;
+                    self.request(RequestBody::Resize { session, size }, Waiting::Nobody)
+                }
+                None => Ok(()),
+            },
+            Request::HangUp => {
+                if let Some(session) = self.clients.session(id) {
+                    session.streams.hang_up();
                 }
                 Ok(())
             }
@@ -183,7 +196,8 @@ impl Monitor {
         let Some(client) = self.clients.list.get_mut(&id) else {
             return Ok(());
         };
-        let streams = StandardStreams::received(client.channel.take_descriptors());
+        let descriptors = client.channel.take_descriptors();
+        let streams = StandardStreams::received(descriptors, &process.stdio);
         let (Phase::Running, Some(streams), None) = (self.phase, streams, &client.session) else {
             let refusal = refuse("the container is not running");
             self.clients.answer(id, Err(refusal));

@@ -29,7 +29,7 @@ use self::agent::{Agent, AgentFault};
 pub(crate) use self::boot::{MonitorError, boot};
 use self::clients::{ClientId, Clients};
 pub(crate) use self::reports::Reports;
-use self::signals::Signals;
+use self::signals::{Notice, Signals};
 pub(crate) use self::streams::StandardStreams;
 use self::streams::{Joined, say};
 use self::workload::Phase;
@@ -136,6 +136,10 @@ impl Monitor {
     }
 
     fn run(mut self) -> Infallible {
+        // An engine may have set the size while the guest booted.
+        if let Err(fault) = self.resize() {
+            self.guest_failed(Some(&fault));
+        }
         loop {
             let ready = self.wait();
             if let Err(fault) = self.handle(&ready) {
@@ -195,8 +199,12 @@ impl Monitor {
                 }
                 Ready::Exit => self.vm_ended()?,
                 Ready::Signals => {
-                    while let Some(signal) = self.signals.next() {
-                        self.signal_workload(signal)?;
+                    while let Some(notice) = self.signals.next() {
+                        match notice {
+                            Notice::Sent(signal) => self.signal_workload(signal)?,
+                            Notice::Resized => self.resize()?,
+                            Notice::HungUp => self.hung_up(),
+                        }
                     }
                 }
                 Ready::Control => self.accept(),

@@ -6,6 +6,17 @@ use std::os::fd::{AsFd, BorrowedFd};
 use nix::sys::signal::SigSet;
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
+/// What a signal says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Notice {
+    /// Somebody sent it, for the workload.
+    Sent(i32),
+    /// The controlling terminal has a new size.
+    Resized,
+    /// The controlling terminal hung up.
+    HungUp,
+}
+
 /// The process' signals.
 #[derive(Debug)]
 pub(super) struct Signals {
@@ -20,16 +31,20 @@ impl Signals {
         Ok(Self { descriptor })
     }
 
-    /// The next signal that somebody sent us. What the kernel or our own writing to a closed pipe
-    /// raised is no business of the workload's.
-    pub(super) fn next(&self) -> Option<i32> {
+    /// The next signal that somebody sent us, or the terminal's. What else the kernel or our own
+    /// writing to a closed pipe raised is no business of the workload's.
+    pub(super) fn next(&self) -> Option<Notice> {
         loop {
             let signal = self.descriptor.read_signal().ok()??;
             let from_kernel = signal.ssi_code > 0;
             let from_us = signal.ssi_pid == std::process::id() && signal.ssi_code == libc::SI_USER;
             let number = i32::try_from(signal.ssi_signo).unwrap_or(0);
-            if !from_kernel && !from_us && number != libc::SIGCHLD {
-                return Some(number);
+            match number {
+                libc::SIGWINCH if from_kernel => return Some(Notice::Resized),
+                libc::SIGHUP if from_kernel => return Some(Notice::HungUp),
+                libc::SIGCHLD => {}
+                _ if from_kernel || from_us => {}
+                _ => return Some(Notice::Sent(number)),
             }
         }
     }

@@ -96,6 +96,10 @@ impl Monitor {
             Phase::Prepared if is_deadly(signal) => exit(128 + signal),
             Phase::Prepared | Phase::Ended(_) => Ok(()),
             Phase::Starting | Phase::Running => {
+                if signal == libc::SIGWINCH {
+                    // `run` passes on what its caller's terminal raised.
+                    self.resize()?;
+                }
                 let id = self.agent.send(RequestBody::Signal {
                     session: WORKLOAD_SESSION,
                     signal,
@@ -104,6 +108,30 @@ impl Monitor {
                 self.pending.insert(id, Waiting::Nobody);
                 Ok(())
             }
+        }
+    }
+
+    /// Tells the guest its terminal's size.
+    pub(super) fn resize(&mut self) -> Result<(), AgentFault> {
+        if self.phase.is_ended() {
+            return Ok(());
+        }
+        if let Some(size) = self.streams.size() {
+            let id = self.agent.send(RequestBody::Resize {
+                session: WORKLOAD_SESSION,
+                size,
+            })?;
+            self.pending.insert(id, Waiting::Nobody);
+        }
+        Ok(())
+    }
+
+    /// Whoever had the terminal's master is gone.
+    pub(super) fn hung_up(&mut self) {
+        match self.phase {
+            Phase::Prepared => exit(128 + libc::SIGHUP),
+            // The guest's kernel tells the workload.
+            Phase::Starting | Phase::Running | Phase::Ended(_) => self.streams.hang_up(),
         }
     }
 

@@ -39,6 +39,7 @@ use crate::monitor::Reports;
 use crate::report;
 use crate::split::Split;
 use crate::state::Record;
+use crate::terminal::Terminal;
 
 /// Why there is no sandbox.
 #[derive(Debug, thiserror::Error)]
@@ -74,6 +75,8 @@ pub(crate) struct Request<'a> {
     pub(crate) parts: Parts,
     /// What serves the VM's GPU, if it has one.
     pub(crate) gpu: Option<HostSide>,
+    /// The workload's terminal, if it has one.
+    pub(crate) terminal: Option<Terminal>,
     /// The control socket.
     pub(crate) control: UnixListener,
     /// Where the monitor writes what the caller should find.
@@ -98,6 +101,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
     let plan = Plan {
         parts: request.parts,
         gpu: request.gpu,
+        terminal: request.terminal,
         machine: split.machine,
         workload: split.workload,
         propagation: split.propagation,

@@ -21,6 +21,7 @@ use crate::gpu::HostSide;
 use crate::install::Parts;
 use crate::monitor::{self, MonitorError, Reports, StandardStreams};
 use crate::split::Machine;
+use crate::terminal::{Terminal, TerminalError};
 use crate::trace;
 
 /// Everything that a VMM needs, opened in the host's view.
@@ -30,6 +31,8 @@ pub(super) struct Plan {
     pub(super) parts: Parts,
     /// What serves the VM's GPU, if it has one.
     pub(super) gpu: Option<HostSide>,
+    /// The workload's terminal, if it has one.
+    pub(super) terminal: Option<Terminal>,
     /// The VM's size.
     pub(super) machine: Machine,
     /// What the guest is to prepare.
@@ -67,6 +70,9 @@ pub(crate) enum VmmError {
     /// The standard streams.
     #[error("take over the standard streams")]
     Streams(#[source] io::Error),
+    /// The terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
     /// The VM.
     #[error("build the VM")]
     Build(#[from] BuildError),
@@ -92,7 +98,13 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     let root = tree::export(&plan.proc_mounts)?;
     privileges::drop_mount_rights()?;
     trace::mark("sandbox_ready");
-    let streams = StandardStreams::take().map_err(VmmError::Streams)?;
+    let streams = match plan.terminal {
+        Some(terminal) => {
+            terminal.take()?;
+            StandardStreams::Terminal(terminal)
+        }
+        None => StandardStreams::take().map_err(VmmError::Streams)?,
+    };
     let (gpu, lifeline) = plan.gpu.map(|gpu| (gpu.device, gpu.lifeline)).unzip();
     let config = VmConfig {
         kvm: plan.parts.kvm.into(),

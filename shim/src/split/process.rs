@@ -4,7 +4,8 @@
 //! `exec` uses the same rows for its own process.
 
 use krun_gpu_protocol::{
-    Capabilities, IoPriority, Process, Rlimit, Scheduler, Seccomp, Stdio, User,
+    Capabilities, IoPriority, Process, Rlimit, Scheduler, Seccomp, Stdio, StreamToken,
+    TerminalSize, User,
 };
 use oci_spec::runtime::{
     Capabilities as CapabilityNames, IOPriorityClass, LinuxPersonalityDomain, LinuxSchedulerFlag,
@@ -14,19 +15,12 @@ use oci_spec::runtime::{
 use super::SplitError;
 use crate::bundle::{RLIMITS, capability_number};
 
-/// The guest's form of `process`, with no streams yet.
+/// The guest's form of `process`, its streams without tokens yet.
 pub(crate) fn guest_process(
     process: &OciProcess,
     seccomp: Option<Seccomp>,
     personality: Option<u64>,
 ) -> Result<Process, SplitError> {
-    if process.terminal().unwrap_or(false) {
-        return Err(SplitError::Unsupported {
-            field: "process.terminal",
-            value: "true".to_owned(),
-            reason: "this version of krun-gpu has no terminals yet",
-        });
-    }
     let capabilities = process.capabilities().as_ref().map(|sets| Capabilities {
         bounding: mask(sets.bounding().as_ref()),
         effective: mask(sets.effective().as_ref()),
@@ -53,11 +47,35 @@ pub(crate) fn guest_process(
         io_priority: io_priority(process)?,
         scheduler: process.scheduler().as_ref().map(scheduler).transpose()?,
         personality,
-        stdio: Stdio::Pipes {
-            stdin: None,
-            stdout: None,
-            stderr: None,
+        stdio: if process.terminal().unwrap_or(false) {
+            Stdio::Terminal {
+                stream: StreamToken([0; 16]),
+                size: console_size(process)?,
+            }
+        } else {
+            Stdio::Pipes {
+                stdin: None,
+                stdout: None,
+                stderr: None,
+            }
         },
+    })
+}
+
+/// The terminal's first size; zeros when none is given.
+fn console_size(process: &OciProcess) -> Result<TerminalSize, SplitError> {
+    let Some(size) = process.console_size() else {
+        return Ok(TerminalSize::default());
+    };
+    let read = |field: &str, value: u64| {
+        u16::try_from(value).map_err(|_| SplitError::Number {
+            field: format!("process.consoleSize.{field}"),
+            value: i64::try_from(value).unwrap_or(i64::MAX),
+        })
+    };
+    Ok(TerminalSize {
+        rows: read("height", size.height())?,
+        columns: read("width", size.width())?,
     })
 }
 

@@ -289,8 +289,11 @@ fn what_cannot_be_is_refused_by_field() {
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 6] = [
         (
-            |config| config["process"]["terminal"] = json!(true),
-            "process.terminal",
+            |config| {
+                config["process"]["terminal"] = json!(true);
+                config["process"]["consoleSize"] = json!({"height": 70_000, "width": 80});
+            },
+            "process.consoleSize.height: 70000",
         ),
         (
             |config| config["linux"]["netDevices"] = json!({"eth0": {}}),

@@ -13,13 +13,16 @@ use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 use clap::Args;
+use krun_gpu_protocol::{Process, Stdio};
 use nix::unistd::{ForkResult, fork};
 
+use super::run::wait;
 use crate::bundle::BundleError;
 use crate::cli::Global;
 use crate::control::{Connection, ControlError, Reply, Request};
 use crate::split::SplitError;
-use crate::state::{self, Container, StateError, Status};
+use crate::state::{self, Container, ProcessIdentity, StateError, Status};
+use crate::terminal::{Terminal, TerminalError};
 
 /// Options of `exec`.
 #[derive(Debug, Args)]
@@ -102,6 +105,12 @@ pub(crate) enum ExecError {
         /// Why.
         reason: &'static str,
     },
+    /// The terminal.
+    #[error(transparent)]
+    Terminal(#[from] TerminalError),
+    /// A terminal, and nobody to have it.
+    #[error("use --console-socket: the process has a terminal, and nobody here stays to show it")]
+    NoConsoleSocket,
     /// The session's process on the host.
     #[error("{action}")]
     Host {
@@ -132,10 +141,14 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, ExecError> {
             id: container.record.id.to_string(),
         });
     }
-    let process = process::build(options, &container)?;
+    let mut process = process::build(options, &container)?;
+    let terminal = terminal(options, &mut process)?;
     let connection = Connection::open(&container.directory)?;
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
-    let streams = [input.as_fd(), output.as_fd(), error.as_fd()];
+    let streams = match &terminal {
+        Some(terminal) => terminal.descriptors().to_vec(),
+        None => vec![input.as_fd(), output.as_fd(), error.as_fd()],
+    };
     // From here on a signal is the session's.
     let signals = proxy::block_signals().map_err(host("read signals"))?;
     connection.send(&Request::Exec(Box::new(process)), &streams)?;
@@ -144,18 +157,49 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, ExecError> {
         Reply::Failed(error) => return Err(ExecError::Guest(error)),
         Reply::Ended(status) => return Ok(status),
     }
-    if !options.detach {
+    let session = proxy::Session {
+        connection,
+        signals,
+        terminal,
+    };
+    // Only the leader of a new session can have a terminal of ours as its own.
+    let leads = session.terminal.as_ref().is_some_and(Terminal::is_own);
+    if !options.detach && !leads {
         write_pid(options, std::process::id())?;
-        return proxy::run(&connection, &signals).map_err(host("wait for the session"));
+        let raw = session.terminal.as_ref().map(Terminal::raw).transpose()?;
+        let status = session.run().map_err(host("wait for the session"));
+        drop(raw);
+        return status;
     }
     // SAFETY: this process has one thread.
     match unsafe { fork() }.map_err(|error| host("fork the session's process")(error.into()))? {
         ForkResult::Parent { child } => {
             write_pid(options, child.as_raw().unsigned_abs())?;
-            Ok(0)
+            if options.detach {
+                return Ok(0);
+            }
+            // What the child holds is the child's alone.
+            drop(session);
+            ProcessIdentity::of(child.as_raw())
+                .and_then(wait)
+                .map_err(host("wait for the session"))
         }
-        ForkResult::Child => proxy::run_detached(&connection, &signals),
+        ForkResult::Child => session.run_detached(),
     }
+}
+
+/// The session's terminal, if it has one; its size is noted in `process`.
+fn terminal(options: &Options, process: &mut Process) -> Result<Option<Terminal>, ExecError> {
+    let Stdio::Terminal { size, .. } = &mut process.stdio else {
+        return Ok(None);
+    };
+    let terminal = match &options.console_socket {
+        Some(socket) => Terminal::send_to(socket, *size)?,
+        None if options.detach => return Err(ExecError::NoConsoleSocket),
+        None => Terminal::of_caller()?,
+    };
+    *size = terminal.size().unwrap_or(*size);
+    Ok(Some(terminal))
 }
 
 fn host(action: &'static str) -> impl FnOnce(io::Error) -> ExecError {
@@ -169,9 +213,6 @@ fn refuse(options: &Options) -> Result<(), ExecError> {
             "--preserve-fds",
             "a descriptor of the host's cannot be passed into the container's VM",
         );
-    }
-    if options.tty || options.console_socket.is_some() {
-        return unsupported("--tty", "this version of krun-gpu has no terminals yet");
     }
     Ok(())
 }

@@ -50,10 +50,13 @@ pub(crate) enum ProcessError {
 /// The process for the guest.
 pub(super) fn build(options: &Options, container: &Container) -> Result<Process, ExecError> {
     let spec = snapshot(container)?;
-    let process = match &options.process {
+    let mut process = match &options.process {
         Some(path) => read(path)?,
         None => from_options(options, &spec)?,
     };
+    if options.tty {
+        process.set_terminal(Some(true));
+    }
     bundle::check_process(&process).map_err(ProcessError::Invalid)?;
     let seccomp = spec
         .linux()
