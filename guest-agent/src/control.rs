@@ -4,7 +4,7 @@
 //! a child, and its reply follows when the child reports.
 
 use krun_gpu_protocol::{
-    AgentError, ErrorKind, GpuDriver, Process, Reply, Request, RequestBody, TerminalSize,
+    AgentError, ErrorKind, GpuDriver, Limits, Process, Reply, Request, RequestBody, TerminalSize,
     WORKLOAD_SESSION, Workload,
 };
 use rustix::io::Errno;
@@ -13,6 +13,7 @@ use crate::agent::{Agent, AgentFault, Phase};
 use crate::clock;
 use crate::driver::{Driver, DriverError};
 use crate::failure::report;
+use crate::process_list;
 use crate::session::{Message, Session, start_exec, start_init};
 use crate::statistics;
 use crate::workload::Surroundings;
@@ -69,6 +70,8 @@ impl Agent {
             RequestBody::Statistics => statistics::read(self.cgroup.as_ref())
                 .map(Some)
                 .map_err(|error| report(ErrorKind::Failed, &error)),
+            RequestBody::Limit(limits) => self.limit(&limits),
+            RequestBody::Processes => self.processes(),
         };
         match answer {
             Ok(None) => Ok(()),
@@ -203,6 +206,24 @@ impl Agent {
                 Err(report(ErrorKind::Failed, &error))
             }
         }
+    }
+
+    fn limit(&self, limits: &Limits) -> Answer {
+        let cgroup = self.cgroup.as_ref();
+        cgroup
+            .ok_or_else(|| no_session(WORKLOAD_SESSION))?
+            .limit(limits)
+            .map(|()| Some(Reply::Done))
+            .map_err(|error| report(ErrorKind::Failed, &error))
+    }
+
+    fn processes(&self) -> Answer {
+        let cgroup = self.cgroup.as_ref();
+        cgroup
+            .ok_or_else(|| no_session(WORKLOAD_SESSION))?
+            .processes()
+            .map(|pids| Some(Reply::Processes(process_list::read(&pids))))
+            .map_err(|error| report(ErrorKind::Failed, &error))
     }
 
     fn end_session(&mut self, number: u64) -> Answer {

@@ -11,6 +11,7 @@ mod control;
 mod driver;
 mod failure;
 mod process;
+mod process_list;
 mod reaper;
 mod session;
 mod statistics;

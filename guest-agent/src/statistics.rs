@@ -5,7 +5,7 @@
 use std::fs;
 use std::io;
 
-use krun_gpu_protocol::Reply;
+use krun_gpu_protocol::{Reply, Statistics};
 
 use crate::workload::cgroup::{Cgroup, CgroupError};
 
@@ -28,13 +28,13 @@ pub(crate) fn read(cgroup: Option<&Cgroup>) -> Result<Reply, StatisticsError> {
         Some(cgroup) => cgroup.usage()?,
         None => (0, 0, 0),
     };
-    Ok(Reply::Statistics {
+    Ok(Reply::Statistics(Statistics {
         memory_used: total.saturating_sub(bytes(&text, "MemAvailable:")),
         memory_total: total,
         workload_memory: memory,
         workload_cpu_us: cpu_us,
         workload_pids: pids,
-    })
+    }))
 }
 
 /// A line of meminfo, in bytes.

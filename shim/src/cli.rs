@@ -108,6 +108,22 @@ pub(crate) enum Command {
     Run(commands::run::Options),
     /// Run a command in a running container.
     Exec(commands::exec::Options),
+    /// Stop a container's VM until `resume`.
+    Pause(commands::pause::Options),
+    /// Let a paused container's VM run again.
+    Resume(commands::resume::Options),
+    /// List a container's processes.
+    Ps(commands::ps::Options),
+    /// Print what a container uses.
+    Events(commands::events::Options),
+    /// Change a running container's limits.
+    Update(commands::update::Options),
+    /// Refused: a VM is not saved.
+    #[command(disable_help_flag = true)]
+    Checkpoint(commands::checkpoint::Options),
+    /// Refused: a VM is not saved.
+    #[command(disable_help_flag = true)]
+    Restore(commands::checkpoint::Options),
     /// List the containers.
     List(commands::list::Options),
     /// Write an example config.json.
@@ -146,6 +162,16 @@ mod tests {
             "kill --all ID 9",
             "delete --force ID",
             "exec -u 1000:1000 -e A=b --cwd /tmp ID sh -c 'exit 3'",
+            "exec --pid-file /p --process /j --detach --tty --console-socket /s ID",
+            "create --bundle /b --pid-file /p --console-socket /s ID",
+            "exec -t --cap CAP_SYS_ADMIN -g 5 -g 6 --no-new-privs --ignore-paused ID sh",
+            "pause ID",
+            "resume ID",
+            "ps -f json ID",
+            "ps ID -ef",
+            "events --stats ID",
+            "update --resources=/r ID",
+            "update --memory 1000 --pids-limit -1 ID",
             "list -f json",
             "run --bundle /b --detach ID",
             "--version",
@@ -155,7 +181,10 @@ mod tests {
                 panic!("{line}: {error}");
             }
         }
-        // Podman asks whether there is a `checkpoint` by its exit status.
-        assert!(Cli::try_parse_from(["krun-gpu", "checkpoint", "--help"]).is_err());
+        // Podman asks whether there is a `checkpoint` by the exit status of its help.
+        for command in ["checkpoint", "restore"] {
+            let cli = Cli::try_parse_from(["krun-gpu", command, "--help"]).unwrap();
+            assert!(commands::run(&cli).is_err());
+        }
     }
 }

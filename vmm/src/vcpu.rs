@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -19,6 +19,8 @@ pub(crate) struct Machine {
     pub(crate) bus: Bus,
     pub(crate) latch: ExitLatch,
     stop: AtomicBool,
+    paused: Mutex<bool>,
+    resumed: Condvar,
     first_entry: OnceLock<Instant>,
 }
 
@@ -28,6 +30,8 @@ impl Machine {
             bus,
             latch,
             stop: AtomicBool::new(false),
+            paused: Mutex::new(false),
+            resumed: Condvar::new(),
             first_entry: OnceLock::new(),
         }
     }
@@ -35,6 +39,37 @@ impl Machine {
     /// When the first vCPU entered the guest.
     pub(crate) fn first_entry(&self) -> Option<Instant> {
         self.first_entry.get().copied()
+    }
+
+    /// Keeps the vCPUs from entering the guest, and makes `threads` leave it; or lets them on.
+    pub(crate) fn pause(&self, pause: bool, threads: &[VcpuThread]) {
+        // Held for the kicks too, so that none of them outlives its pause.
+        let mut paused = self.paused();
+        *paused = pause;
+        if pause {
+            for thread in threads {
+                thread.kicker.kick(&thread.thread);
+            }
+        } else {
+            self.resumed.notify_all();
+        }
+    }
+
+    /// Waits while the VM is paused. The kicks until now are forgotten.
+    fn wait_while_paused(&self, vcpu: &Vcpu) {
+        let mut paused = self.paused();
+        while *paused && !self.stop.load(Ordering::SeqCst) {
+            paused = self
+                .resumed
+                .wait(paused)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        vcpu.resume();
+    }
+
+    fn paused(&self) -> MutexGuard<'_, bool> {
+        // A bool is whole whatever happened to whoever held the lock.
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn end(&self, reason: ExitReason) {
@@ -61,6 +96,7 @@ impl VcpuThread {
     /// Asks the vCPU to stop.
     pub(crate) fn kick(&self, machine: &Machine) {
         machine.stop.store(true, Ordering::SeqCst);
+        machine.pause(false, &[]);
         self.kicker.kick(&self.thread);
     }
 
@@ -90,7 +126,8 @@ fn serve(mut vcpu: Vcpu, machine: &Machine) {
             },
             Exit::TripleFault => machine.end(ExitReason::TripleFault),
             Exit::Failed(reason) => machine.end(ExitReason::Failed(reason)),
-            Exit::Kicked | Exit::Spurious => {}
+            Exit::Kicked => machine.wait_while_paused(&vcpu),
+            Exit::Spurious => {}
         }
     }
 }

@@ -22,7 +22,10 @@ mod process;
 mod workload;
 
 pub use gpu::{Gpu, GpuAccess, GpuDriver};
-pub use message::{AgentError, ErrorKind, Event, GuestMessage, Reply, Request, RequestBody};
+pub use message::{
+    AgentError, ErrorKind, Event, GuestMessage, ProcessInfo, Reply, Request, RequestBody,
+    Statistics,
+};
 pub use process::{
     Capabilities, IoPriority, Process, Rlimit, Scheduler, Seccomp, Stdio, StreamToken,
     TerminalSize, User,
@@ -33,7 +36,7 @@ pub use workload::{
 
 /// Version of this protocol. Host and guest are built together; a difference is an installation
 /// error, reported and never negotiated.
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// The host's context id, as virtio 1.2 section 5.10.4 has it.
 pub const HOST_CID: u32 = 2;

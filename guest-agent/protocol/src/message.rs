@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Process, TerminalSize, Workload};
+use crate::{Limits, Process, TerminalSize, Workload};
 
 /// What the host asks, with an id that the answer repeats.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -48,8 +48,12 @@ pub enum RequestBody {
         /// The session, never 0.
         session: u64,
     },
+    /// Give the workload's cgroup new limits; those that are `None` stay as they are.
+    Limit(Box<Limits>),
     /// What the guest uses, for `events --stats` and the benchmarks.
     Statistics,
+    /// The workload's processes, for `ps`.
+    Processes,
 }
 
 /// What the guest says.
@@ -86,18 +90,39 @@ pub enum Reply {
         pid: i32,
     },
     /// The answer to [`RequestBody::Statistics`].
-    Statistics {
-        /// Memory in use in the guest as a whole, in bytes (total less available).
-        memory_used: u64,
-        /// Memory of the guest as a whole, in bytes.
-        memory_total: u64,
-        /// Memory charged to the workload's cgroup, in bytes.
-        workload_memory: u64,
-        /// CPU time of the workload's cgroup, in microseconds.
-        workload_cpu_us: u64,
-        /// Processes of the workload.
-        workload_pids: u64,
-    },
+    Statistics(Statistics),
+    /// The answer to [`RequestBody::Processes`], sorted by pid.
+    Processes(Vec<ProcessInfo>),
+}
+
+/// What the guest uses.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Statistics {
+    /// Memory in use in the guest as a whole, in bytes (total less available).
+    pub memory_used: u64,
+    /// Memory of the guest as a whole, in bytes.
+    pub memory_total: u64,
+    /// Memory charged to the workload's cgroup, in bytes.
+    pub workload_memory: u64,
+    /// CPU time of the workload's cgroup, in microseconds.
+    pub workload_cpu_us: u64,
+    /// Processes of the workload.
+    pub workload_pids: u64,
+}
+
+/// One process of the workload.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ProcessInfo {
+    /// Its number in the container's pid namespace.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// The user that it runs as, in the container.
+    pub uid: u32,
+    /// CPU time so far, in milliseconds.
+    pub cpu_ms: u64,
+    /// Its command line, or its name in brackets if it has none.
+    pub command: String,
 }
 
 /// What happens unasked.

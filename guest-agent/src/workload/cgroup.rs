@@ -220,11 +220,21 @@ impl Cgroup {
         if number == libc::SIGKILL {
             return self.write("cgroup.kill", "1");
         }
+        for pid in self.processes()? {
+            // A process that has ended meanwhile needs no signal.
+            let _ = signal::send_to_pid(pid, number);
+        }
+        Ok(())
+    }
+
+    /// The processes of the cgroup and of those below it, by the agent's numbers.
+    pub(crate) fn processes(&self) -> Result<Vec<i32>, CgroupError> {
         let failed = |source| CgroupError::Read {
             file: "cgroup.procs".into(),
             source,
         };
         let mut folders = vec![self.path.clone()];
+        let mut pids = Vec::new();
         while let Some(folder) = folders.pop() {
             let processes = match fs::read_to_string(folder.join("cgroup.procs")) {
                 // A threaded or a removed cgroup: its processes are listed elsewhere, or gone.
@@ -234,17 +244,18 @@ impl Cgroup {
                 }
                 processes => processes.map_err(failed)?,
             };
-            for pid in processes.lines().filter_map(|line| line.parse().ok()) {
-                // A process that has ended meanwhile needs no signal.
-                let _ = signal::send_to_pid(pid, number);
-            }
+            pids.extend(
+                processes
+                    .lines()
+                    .filter_map(|line| line.parse::<i32>().ok()),
+            );
             for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     folders.push(entry.path());
                 }
             }
         }
-        Ok(())
+        Ok(pids)
     }
 }
 

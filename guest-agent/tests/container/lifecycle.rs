@@ -1,6 +1,6 @@
 //! The order of requests, limits, and what the agent says about itself.
 
-use krun_gpu_protocol::{ErrorKind, Event, Limits, Reply, RequestBody};
+use krun_gpu_protocol::{ErrorKind, Event, Limits, Reply, RequestBody, Statistics};
 use libtest_mimic::Trial;
 
 use crate::guest::{Guest, process, run, workload};
@@ -71,12 +71,12 @@ fn killed_before_start() {
 fn statistics() {
     let mut guest = Guest::boot();
     match guest.ask(RequestBody::Statistics).unwrap() {
-        Reply::Statistics {
+        Reply::Statistics(Statistics {
             memory_used,
             memory_total,
             workload_pids,
             ..
-        } => {
+        }) => {
             assert!(memory_used > 0 && memory_used < memory_total);
             assert_eq!(workload_pids, 0);
         }

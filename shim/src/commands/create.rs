@@ -20,8 +20,8 @@ use crate::monitor::Reports;
 use crate::sandbox::{self, SandboxError, cgroup};
 use crate::split::{self, HostFacts, SplitError};
 use crate::state::{
-    self, CgroupRecord, Container, ContainerId, IdError, OCI_VERSION, ProcessIdentity, Record,
-    StateError, Status,
+    self, CgroupRecord, Container, ContainerId, IdError, MachineRecord, OCI_VERSION,
+    ProcessIdentity, Record, StateError, Status,
 };
 use crate::terminal::{Terminal, TerminalError};
 use crate::time;
@@ -222,7 +222,7 @@ fn finish(
     fs::write(&snapshot, &bundle.text).map_err(failed("write", &snapshot))?;
     let mut container = Container {
         directory: directory.to_owned(),
-        record: record(id, bundle, cgroup),
+        record: record(id, bundle, cgroup, &split.machine),
     };
     container.save()?;
     let reports = Reports::open(directory, &bundle.path).map_err(failed("open", directory))?;
@@ -279,7 +279,12 @@ fn finish(
     })
 }
 
-fn record(id: &ContainerId, bundle: &Bundle, cgroup: Option<CgroupRecord>) -> Record {
+fn record(
+    id: &ContainerId,
+    bundle: &Bundle,
+    cgroup: Option<CgroupRecord>,
+    machine: &split::Machine,
+) -> Record {
     let hooks = bundle.spec.hooks().as_ref();
     Record {
         oci_version: OCI_VERSION.to_owned(),
@@ -289,6 +294,10 @@ fn record(id: &ContainerId, bundle: &Bundle, cgroup: Option<CgroupRecord>) -> Re
         bundle: bundle.path.clone(),
         rootfs: bundle.rootfs.clone(),
         created: time::now(),
+        machine: MachineRecord {
+            vcpus: machine.vcpus,
+            memory: machine.memory,
+        },
         owner: nix::unistd::getuid().as_raw(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
         cgroup,

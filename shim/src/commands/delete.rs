@@ -82,7 +82,7 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
     let status = container.status();
     // Like crun and runc, and against the letter of the specification, a created container can be
     // deleted as it is: its workload never ran.
-    if !force && matches!(status, Status::Running | Status::Creating) {
+    if !force && matches!(status, Status::Running | Status::Paused | Status::Creating) {
         return Err(DeleteError::Running {
             id: record.id.to_string(),
             status: status.as_str(),

@@ -61,18 +61,23 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), KillError> {
     let signal = number(&options.signal)?;
     let id = container.record.id.to_string();
     let process = match (container.status(), container.record.process) {
-        (Status::Created | Status::Running, Some(process)) => process,
+        (Status::Created | Status::Running | Status::Paused, Some(process)) => process,
         // Every process of a stopped container has ended already.
         (Status::Stopped, _) if options.all => return Ok(()),
         _ => return Err(KillError::NotRunning { id }),
     };
     // All of the guest's processes end with the VMM, and before `start` there is none.
-    if options.all && signal != libc::SIGKILL && container.status() == Status::Running {
+    let status = container.status();
+    if options.all && signal != libc::SIGKILL && status != Status::Created {
         let connection = Connection::open(&container.directory)?;
         connection.send(&Request::SignalAll(signal), &[])?;
+        if status == Status::Paused {
+            // It arrives when the container runs again, as it would at frozen processes.
+            return Ok(());
+        }
         return match connection.receive()? {
             Reply::Failed(error) => Err(KillError::Guest(error)),
-            Reply::Done | Reply::Ended(_) => Ok(()),
+            _ => Ok(()),
         };
     }
     process

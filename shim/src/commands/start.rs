@@ -63,7 +63,7 @@ pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
     match connection.receive()? {
         Reply::Done => {}
         Reply::Failed(error) => return Err(StartError::Guest(error)),
-        Reply::Ended(_) => return Err(StartError::Unexpected),
+        _ => return Err(StartError::Unexpected),
     }
     container.record.status = Status::Running;
     container.save()?;

@@ -8,7 +8,7 @@
 mod channel;
 mod client;
 
-use krun_gpu_protocol::{AgentError, Process, TerminalSize};
+use krun_gpu_protocol::{AgentError, Limits, Process, ProcessInfo, Statistics, TerminalSize};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use channel::Channel;
@@ -16,6 +16,13 @@ pub(crate) use client::{Connection, ControlError, listen};
 
 /// The socket's name in the state directory.
 pub(crate) const SOCKET: &str = "control.sock";
+
+/// Sends `request` to the monitor of the container in this state directory; its answer.
+pub(crate) fn ask(directory: &std::path::Path, request: &Request) -> Result<Reply, ControlError> {
+    let connection = Connection::open(directory)?;
+    connection.send(request, &[])?;
+    connection.receive()
+}
 
 /// What a client asks.
 #[derive(Debug, Deserialize, Serialize)]
@@ -31,6 +38,16 @@ pub(crate) enum Request {
     Resize(TerminalSize),
     /// Hang the terminal of this connection's session up.
     HangUp,
+    /// Stop the VM's processors (`pause`).
+    Pause,
+    /// Let them run again (`resume`).
+    Resume,
+    /// Give the workload's cgroup in the guest new limits (`update`).
+    Limit(Box<Limits>),
+    /// What the guest uses (`events`); the answer is [`Reply::Statistics`].
+    Statistics,
+    /// The container's processes in the guest (`ps`); the answer is [`Reply::Processes`].
+    Processes,
     /// Send a signal to every process of the container (`kill --all`).
     SignalAll(i32),
 }
@@ -40,6 +57,10 @@ pub(crate) enum Request {
 pub(crate) enum Reply {
     /// The process runs, or the signal was sent.
     Done,
+    /// What the guest uses.
+    Statistics(Statistics),
+    /// The container's processes.
+    Processes(Vec<ProcessInfo>),
     /// It could not be done.
     Failed(AgentError),
     /// The session's process ended with this status, and its output was written.

@@ -1,4 +1,4 @@
-//! Control connections: `start`, `kill --all` and `exec`.
+//! Control connections: `start`, `exec`, and every command that asks something of a running VM.
 //!
 //! A connection that asked for an `exec` is that session's: it lives until the session has ended
 //! and its output was written, or until the client is gone, which ends the session.
@@ -76,7 +76,9 @@ impl Clients {
     /// Passes an agent's reply on.
     pub(super) fn answer(&mut self, id: ClientId, result: Result<Reply, AgentError>) {
         let reply = match result {
-            Ok(_) => control::Reply::Done,
+            Ok(Reply::Statistics(statistics)) => control::Reply::Statistics(statistics),
+            Ok(Reply::Processes(processes)) => control::Reply::Processes(processes),
+            Ok(Reply::Done | Reply::Started { .. }) => control::Reply::Done,
             Err(error) => control::Reply::Failed(error),
         };
         self.send(id, &reply);
@@ -176,7 +178,20 @@ impl Monitor {
                 Ok(())
             }
             Request::SignalAll(number) => {
-                self.request(signal(WORKLOAD_SESSION, number, true), Waiting::Signal(id))
+                self.request(signal(WORKLOAD_SESSION, number, true), Waiting::Client(id))
+            }
+            Request::Limit(limits) => self.request(RequestBody::Limit(limits), Waiting::Client(id)),
+            Request::Statistics => self.request(RequestBody::Statistics, Waiting::Client(id)),
+            Request::Processes => self.request(RequestBody::Processes, Waiting::Client(id)),
+            Request::Pause => {
+                self.vm.pause();
+                self.clients.answer(id, Ok(Reply::Done));
+                Ok(())
+            }
+            Request::Resume => {
+                self.vm.resume();
+                self.clients.answer(id, Ok(Reply::Done));
+                Ok(())
             }
         }
     }

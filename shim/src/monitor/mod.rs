@@ -72,8 +72,8 @@ enum Waiting {
     Start(ClientId),
     /// A call of `exec`, for its session.
     Exec(ClientId),
-    /// A client that sent a signal.
-    Signal(ClientId),
+    /// A client that gets the agent's answer.
+    Client(ClientId),
     /// Nobody.
     Nobody,
 }
@@ -245,7 +245,7 @@ impl Monitor {
                     match waiting {
                         Waiting::Start(client) => self.started(client, result),
                         Waiting::Exec(client) => self.exec_replied(client, result)?,
-                        Waiting::Signal(client) => self.clients.answer(client, result),
+                        Waiting::Client(client) => self.clients.answer(client, result),
                         Waiting::Nobody => {}
                     }
                 }

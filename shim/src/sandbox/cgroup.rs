@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use libcgroups::common::{CgroupConfig, CgroupManager as _, create_cgroup_manager};
-use oci_spec::runtime::Spec;
+use libcgroups::common::{CgroupConfig, CgroupManager as _, ControllerOpt, create_cgroup_manager};
+use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::cli::{CgroupManager, Global};
 use crate::host;
@@ -101,6 +101,28 @@ pub(crate) fn join(cgroup: &CgroupRecord, id: &ContainerId, pid: u32) -> Result<
     create_cgroup_manager(config(Some(cgroup), id)?)
         .map_err(|error| failed(error.to_string()))?
         .add_task(libcgroups_nix::unistd::Pid::from_raw(pid))
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// Gives a container's cgroup new limits.
+pub(crate) fn apply(
+    cgroup: &CgroupRecord,
+    id: &ContainerId,
+    resources: &LinuxResources,
+) -> Result<(), CgroupError> {
+    let failed = |reason: String| CgroupError::Library {
+        action: "update",
+        path: cgroup.path.clone(),
+        reason,
+    };
+    create_cgroup_manager(config(Some(cgroup), id)?)
+        .map_err(|error| failed(error.to_string()))?
+        .apply(&ControllerOpt {
+            resources,
+            disable_oom_killer: false,
+            oom_score_adj: None,
+            freezer_state: None,
+        })
         .map_err(|error| failed(error.to_string()))
 }
 

@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxMemory, LinuxPids, LinuxResources};
 use super::SplitError;
 use super::gpu::Gpu;
 use super::machine::VMM_OVERHEAD;
+use crate::state::MachineRecord;
 
 /// The smallest memory limit, in bytes, in which a workload's cgroup is of use.
 const MEMORY_MIN: u64 = 16 << 20;
@@ -132,6 +133,58 @@ pub(super) fn host_resources(resources: &LinuxResources, needs: Needs) -> LinuxR
     host
 }
 
+/// New limits of a running container.
+#[derive(Debug)]
+pub(crate) struct Update {
+    /// Those of the workload, in the guest.
+    pub(crate) guest: Limits,
+    /// Those of the VM, in the host's cgroup.
+    pub(crate) host: LinuxResources,
+}
+
+/// Splits the new `resources` of a container whose VM has this `machine`. The host's memory limit
+/// stays: it is the VM's, whose size no limit changes.
+pub(crate) fn update(
+    resources: &LinuxResources,
+    machine: MachineRecord,
+    gpu: bool,
+) -> Result<Update, SplitError> {
+    let mut guest = guest_limits(Some(resources))?;
+    if let Some(limit) = guest.memory_max
+        && limit > machine.memory
+    {
+        return Err(SplitError::BeyondBoot {
+            field: "memory.limit",
+            value: limit,
+            booted: machine.memory,
+        });
+    }
+    let asked = resources.memory().as_ref().and_then(LinuxMemory::limit);
+    if asked.is_some_and(|limit| limit < 0) {
+        // The kernel takes this much for no limit.
+        guest.memory_max = Some(u64::MAX);
+    }
+    if let Some((Some(quota), period)) = guest.cpu_max {
+        let processors = quota.div_ceil(period);
+        let booted = u64::from(machine.vcpus);
+        if processors > booted {
+            return Err(SplitError::BeyondBoot {
+                field: "cpu.quota in processors",
+                value: processors,
+                booted,
+            });
+        }
+    }
+    let needs = Needs {
+        memory: None,
+        threads: VMM_THREADS + if gpu { GPU_THREADS } else { 0 },
+        gpu,
+    };
+    let mut host = host_resources(resources, needs);
+    host.set_memory(None);
+    Ok(Update { guest, host })
+}
+
 /// The kernel's default period in microseconds.
 pub(super) const DEFAULT_PERIOD: u64 = 100_000;
 
@@ -186,6 +239,30 @@ mod tests {
         assert_eq!(host.pids().unwrap().limit(), VMM_THREADS);
         let host = host_resources(&resources(r#"{"pids": {"limit": -1}}"#), needs);
         assert_eq!(host.pids().unwrap().limit(), -1);
+    }
+
+    #[test]
+    fn an_update_stays_within_the_boot() {
+        let machine = MachineRecord {
+            vcpus: 2,
+            memory: 512 << 20,
+        };
+        let change = |text: &str| update(&resources(text), machine, false);
+        let changed = change(
+            r#"{"memory": {"limit": 268435456}, "cpu": {"quota": 150000, "period": 100000}, "pids": {"limit": 7}}"#,
+        )
+        .unwrap();
+        assert_eq!(changed.guest.memory_max, Some(256 << 20));
+        assert_eq!(changed.guest.cpu_max, Some((Some(150_000), 100_000)));
+        assert_eq!(changed.guest.pids_max, Some(Some(7)));
+        assert!(changed.host.memory().is_none());
+        assert_eq!(changed.host.pids().unwrap().limit(), VMM_THREADS);
+        let lifted = change(r#"{"memory": {"limit": -1}}"#).unwrap();
+        assert_eq!(lifted.guest.memory_max, Some(u64::MAX));
+        assert_eq!(lifted.guest.cpu_max, None);
+        let error = change(r#"{"memory": {"limit": 1073741824}}"#).unwrap_err();
+        assert!(error.to_string().contains("536870912"), "{error}");
+        assert!(change(r#"{"cpu": {"quota": 300000}}"#).is_err());
     }
 
     #[test]

@@ -46,6 +46,7 @@ use oci_spec::runtime::{Linux, Root, Spec};
 pub(crate) use annotations::{KRUN as KRUN_ANNOTATIONS, NAMES as ANNOTATIONS};
 pub(crate) use facts::{Facts, HostFacts};
 pub(crate) use gpu::Gpu;
+pub(crate) use limits::{Update, update};
 pub(crate) use machine::Machine;
 pub(crate) use options::words as mount_words;
 pub(crate) use process::{guest_process, personality};
@@ -138,6 +139,16 @@ pub(crate) enum SplitError {
         value: u64,
         /// The least value in bytes.
         least: u64,
+    },
+    /// More than the VM was booted with.
+    #[error("{field}: {value} is more than the {booted} that the VM was booted with")]
+    BeyondBoot {
+        /// The field.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// What there is.
+        booted: u64,
     },
     /// A list of processors that cannot be read.
     #[error("linux.resources.cpu.cpus `{value}` is no list of processors")]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 pub(crate) use id::{ContainerId, IdError};
 pub(crate) use process::ProcessIdentity;
-pub(crate) use record::{CgroupRecord, OCI_VERSION, Record, Status};
+pub(crate) use record::{CgroupRecord, MachineRecord, OCI_VERSION, Record, Status};
 
 use crate::cli::Global;
 use crate::host;

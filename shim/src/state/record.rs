@@ -26,6 +26,8 @@ pub(crate) enum Status {
     Created,
     /// The workload runs.
     Running,
+    /// The VM's processors are stopped.
+    Paused,
     /// The VMM is gone.
     Stopped,
 }
@@ -37,6 +39,7 @@ impl Status {
             Self::Creating => "creating",
             Self::Created => "created",
             Self::Running => "running",
+            Self::Paused => "paused",
             Self::Stopped => "stopped",
         }
     }
@@ -60,6 +63,8 @@ pub(crate) struct Record {
     pub(crate) rootfs: PathBuf,
     /// When it was created, UTC.
     pub(crate) created: String,
+    /// The VM's size.
+    pub(crate) machine: MachineRecord,
     /// The user who created it.
     pub(crate) owner: u32,
     /// config.json's annotations.
@@ -72,6 +77,15 @@ pub(crate) struct Record {
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.
     pub(crate) poststop: Vec<Hook>,
+}
+
+/// A VM's size, which is that of its boot.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
+pub(crate) struct MachineRecord {
+    /// vCPUs.
+    pub(crate) vcpus: u8,
+    /// Guest memory in bytes.
+    pub(crate) memory: u64,
 }
 
 /// A cgroup as libcgroups names it.

@@ -57,9 +57,15 @@ pub(crate) struct Options {
     /// A capability to add.
     #[arg(long, short, value_name = "CAP")]
     cap: Vec<String>,
+    /// A supplementary group, by number.
+    #[arg(long, short = 'g', value_name = "GID")]
+    additional_gids: Vec<u32>,
     /// Set no_new_privs.
     #[arg(long)]
     no_new_privs: bool,
+    /// Wait for a paused container to run again.
+    #[arg(long)]
+    ignore_paused: bool,
     /// The container's id.
     id: Option<String>,
     /// The command line.
@@ -76,6 +82,12 @@ pub(crate) enum ExecError {
     /// The container does not run.
     #[error("the container `{id}` is not running")]
     NotRunning {
+        /// Its id.
+        id: String,
+    },
+    /// The container is paused.
+    #[error("the container `{id}` is paused")]
+    Paused {
         /// Its id.
         id: String,
     },
@@ -136,10 +148,15 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, ExecError> {
     refuse(options)?;
     let root = state::root(global)?;
     let container = Container::load(&root, options.id.as_deref().unwrap_or_default())?;
-    if container.status() != Status::Running {
-        return Err(ExecError::NotRunning {
-            id: container.record.id.to_string(),
-        });
+    let id = || container.record.id.to_string();
+    match container.status() {
+        Status::Running => {}
+        // It runs once the container does.
+        Status::Paused if options.ignore_paused => {}
+        Status::Paused => return Err(ExecError::Paused { id: id() }),
+        Status::Creating | Status::Created | Status::Stopped => {
+            return Err(ExecError::NotRunning { id: id() });
+        }
     }
     let mut process = process::build(options, &container)?;
     let terminal = terminal(options, &mut process)?;
@@ -153,9 +170,9 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, ExecError> {
     let signals = proxy::block_signals().map_err(host("read signals"))?;
     connection.send(&Request::Exec(Box::new(process)), &streams)?;
     match connection.receive()? {
-        Reply::Done => {}
         Reply::Failed(error) => return Err(ExecError::Guest(error)),
         Reply::Ended(status) => return Ok(status),
+        _ => {}
     }
     let session = proxy::Session {
         connection,

@@ -116,6 +116,11 @@ fn from_options(options: &Options, spec: &Spec) -> Result<OciProcess, ExecError>
             process.user_mut().set_gid(gid);
         }
     }
+    if !options.additional_gids.is_empty() {
+        let mut groups = process.user().additional_gids().clone().unwrap_or_default();
+        groups.extend(&options.additional_gids);
+        process.user_mut().set_additional_gids(Some(groups));
+    }
     if options.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }

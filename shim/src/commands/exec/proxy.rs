@@ -65,7 +65,7 @@ impl Session {
             if ended {
                 match self.connection.receive() {
                     Ok(Reply::Ended(status)) => return Ok(status),
-                    Ok(Reply::Done | Reply::Failed(_)) => {}
+                    Ok(_) => {}
                     Err(ControlError::Ended) => return Ok(KILLED),
                     Err(_) => return Ok(1),
                 }

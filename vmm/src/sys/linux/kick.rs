@@ -1,6 +1,6 @@
 //! Making a vCPU's thread return from KVM_RUN.
 //!
-//! Used by `MicroVm::stop`. KVM_RUN returns at once when `immediate_exit` in the vCPU's shared
+//! Used by `MicroVm::stop` and `MicroVm::pause`. KVM_RUN returns at once when `immediate_exit` in the vCPU's shared
 //! page is set, and when a signal arrives. The kicker sets the first and sends the second: a
 //! thread that is just about to enter the guest sees the byte, one that is inside gets the signal.
 
@@ -48,17 +48,24 @@ impl RunPage {
     }
 
     fn set_immediate_exit(&self) {
+        self.immediate_exit().store(1, Ordering::SeqCst);
+    }
+
+    pub(super) fn clear_immediate_exit(&self) {
+        self.immediate_exit().store(0, Ordering::SeqCst);
+    }
+
+    fn immediate_exit(&self) -> &AtomicU8 {
         // SAFETY: the byte lies inside the mapping, which lives as long as `self`; every access
         // to it in this process is atomic.
-        let byte = unsafe {
+        unsafe {
             AtomicU8::from_ptr(
                 self.0
                     .as_ptr()
                     .cast::<u8>()
                     .add(offset_of!(kvm_run, immediate_exit)),
             )
-        };
-        byte.store(1, Ordering::SeqCst);
+        }
     }
 
     /// `suberror` of the last KVM_EXIT_INTERNAL_ERROR.
@@ -78,7 +85,7 @@ impl Drop for RunPage {
     }
 }
 
-/// Makes one vCPU's run return, now and ever after.
+/// Makes one vCPU's run return, now and until [`super::Vcpu::resume`].
 #[derive(Clone, Debug)]
 pub(crate) struct Kicker(Arc<RunPage>);
 

@@ -70,6 +70,14 @@ impl Vcpu {
         Kicker::new(Arc::clone(&self.page))
     }
 
+    /// Gets ready to run after a pause: earlier kicks no longer count, and the guest's clock is
+    /// told, so that its watchdogs do not take the pause for a hang.
+    pub(crate) fn resume(&self) {
+        self.page.clear_immediate_exit();
+        // A guest that does not use the clock has no watchdog to tell.
+        let _ = self.fd.kvmclock_ctrl();
+    }
+
     /// Runs the guest until something is to be done.
     pub(crate) fn run(&mut self) -> Exit<'_> {
         match self.fd.run() {
