@@ -54,7 +54,7 @@ pub(crate) struct Options {
     /// The user: `UID` or `UID:GID`.
     #[arg(long, short, value_name = "USER")]
     user: Option<String>,
-    /// A capability to add.
+    /// A capability to have, instead of the container's.
     #[arg(long, short, value_name = "CAP")]
     cap: Vec<String>,
     /// A supplementary group, by number.

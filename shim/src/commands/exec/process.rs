@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::Process;
-use oci_spec::runtime::{Capability, Process as OciProcess, Spec};
+use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as OciProcess, Spec};
 
 use super::{ExecError, Options};
 use crate::bundle::{self, InvalidConfig, capability_number};
@@ -124,16 +124,16 @@ fn from_options(options: &Options, spec: &Spec) -> Result<OciProcess, ExecError>
     if options.no_new_privs {
         process.set_no_new_privileges(Some(true));
     }
-    add_capabilities(&mut process, &options.cap)?;
+    set_capabilities(&mut process, &options.cap)?;
     Ok(process)
 }
 
-/// Adds to every set but the inheritable one, as crun does.
-fn add_capabilities(process: &mut OciProcess, names: &[String]) -> Result<(), ProcessError> {
+/// Puts these into every set but the inheritable one, in place of the container's, as crun does.
+fn set_capabilities(process: &mut OciProcess, names: &[String]) -> Result<(), ProcessError> {
     if names.is_empty() {
         return Ok(());
     }
-    let mut sets = process.capabilities().clone().unwrap_or_default();
+    let mut set = Capabilities::new();
     for name in names {
         let wrong = || ProcessError::Capability(name.clone());
         let full = if name.to_uppercase().starts_with("CAP_") {
@@ -143,19 +143,14 @@ fn add_capabilities(process: &mut OciProcess, names: &[String]) -> Result<(), Pr
         };
         capability_number(&full).ok_or_else(wrong)?;
         let short = full.trim_start_matches("CAP_");
-        let capability: Capability = short.parse().map_err(|_| wrong())?;
-        let add = |set: &Option<oci_spec::runtime::Capabilities>| {
-            let mut set = set.clone().unwrap_or_default();
-            set.insert(capability);
-            Some(set)
-        };
-        let (bounding, effective) = (add(sets.bounding()), add(sets.effective()));
-        let (permitted, ambient) = (add(sets.permitted()), add(sets.ambient()));
-        sets.set_bounding(bounding)
-            .set_effective(effective)
-            .set_permitted(permitted)
-            .set_ambient(ambient);
+        set.insert(short.parse::<Capability>().map_err(|_| wrong())?);
     }
+    let mut sets = LinuxCapabilities::default();
+    sets.set_bounding(Some(set.clone()))
+        .set_effective(Some(set.clone()))
+        .set_permitted(Some(set.clone()))
+        .set_ambient(Some(set))
+        .set_inheritable(None);
     process.set_capabilities(Some(sets));
     Ok(())
 }
