@@ -13,12 +13,21 @@ mod resources;
 mod rootless;
 mod status;
 mod stdio;
+mod terminal;
+mod verbs;
 mod volumes;
 
 use crate::harness::Case;
 
 /// Cases that have not been seen to pass, and why. They count as skipped; `--ignored` runs them.
-pub(crate) const UNPROVEN: &[&str] = &[];
+pub(crate) const UNPROVEN: &[&str] = &[
+    // Ran into its time limit before it was known which of its steps, or which runtime, hung.
+    "terminal::exec_and_attach",
+    // Changed after it showed that crun's --cap replaces the container's capabilities.
+    "verbs::exec_flags",
+    // Not run yet.
+    "verbs::exec_while_paused",
+];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
@@ -29,6 +38,8 @@ pub(crate) fn all() -> Vec<Case> {
         volumes::CASES,
         lifecycle::CASES,
         exec::CASES,
+        terminal::CASES,
+        verbs::CASES,
         build::CASES,
         images::CASES,
         resources::CASES,

@@ -1,0 +1,112 @@
+//! The verbs that act on a running container beside its start and its end.
+
+use crate::harness::{Case, Outcome, ensure, same, sh};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "verbs::pause",
+        run: pause,
+    },
+    Case {
+        name: "verbs::update",
+        run: update,
+    },
+    Case {
+        name: "verbs::exec_flags",
+        run: exec_flags,
+    },
+    Case {
+        name: "verbs::exec_while_paused",
+        run: exec_while_paused,
+    },
+    Case {
+        name: "verbs::ps_and_events",
+        run: ps_and_events,
+    },
+    Case {
+        name: "verbs::refused",
+        run: refused,
+    },
+];
+
+fn pause() -> Outcome {
+    let ours = same(
+        "create_detached --name p $BB sh -c 'while :; do echo tick; sleep 0.2; done' >/dev/null
+         until podman logs p | grep -q tick; do sleep 0.1; done
+         podman pause p; podman inspect p --format '{{.State.Status}}'; sleep 1
+         before=$(podman logs p | wc -l); sleep 3; [ $before = $(podman logs p | wc -l) ] && echo still
+         podman unpause p; until [ $(podman logs p | wc -l) -gt $before ]; do sleep 0.1; done
+         behind=$(($(date +%s) - $(podman exec p date +%s))); [ $behind -ge -1 ] && [ $behind -le 2 ] && echo on time
+         podman pause p; podman rm -f -t 0 p",
+    )?;
+    ensure(ours.stdout.contains("still\np\non time\n"), || {
+        ours.to_string()
+    })
+}
+
+fn update() -> Outcome {
+    same(
+        "create_detached --name u --memory 256m $BB sleep 1000 >/dev/null
+         podman update --memory 128m --pids-limit 44 --cpus 0.5 u >/dev/null
+         podman exec u sh -c 'cd /sys/fs/cgroup; cat memory.max pids.max cpu.max'; podman rm -f -t 0 u",
+    )
+    .map(drop)
+}
+
+fn exec_flags() -> Outcome {
+    same(
+        "create_detached --name f $BB sleep 1000 >/dev/null; id=$(podman inspect f --format '{{.Id}}')
+         $RUNTIME exec --cap CAP_SYS_ADMIN --no-new-privs $id grep -E '^(Cap|NoNewPrivs)' /proc/self/status
+         $RUNTIME exec --user 1000:1000 --cwd /tmp --env A=b $id sh -c 'id -u; pwd; echo $A'
+         podman rm -f -t 0 f",
+    )
+    .map(drop)
+}
+
+fn exec_while_paused() -> Outcome {
+    let ours = sh(
+        "create_detached --name w $BB sleep 1000 >/dev/null; id=$(podman inspect w --format '{{.Id}}')
+         krun-gpu pause $id; krun-gpu exec $id true; echo $?
+         krun-gpu exec --ignore-paused -g 5 -g 6 $id id -G & sleep 1; echo waits; krun-gpu resume $id; wait $!
+         podman rm -f -t 0 w >/dev/null",
+    )?;
+    ensure(
+        ours.stdout == "1\nwaits\n0 5 6\n" && ours.stderr.contains("is paused"),
+        || ours.to_string(),
+    )
+}
+
+fn ps_and_events() -> Outcome {
+    let ours = sh(
+        "create_detached --name s $BB sleep 1000 >/dev/null; id=$(podman inspect s --format '{{.Id}}')
+         krun-gpu ps -f json $id; krun-gpu ps $id | tail -n 1
+         krun-gpu events --stats $id | jq -r '.type, .data.pids.current, (.data.memory.usage.usage > 0)'
+         podman rm -f -t 0 s >/dev/null",
+    )?;
+    ensure(
+        ours.stdout.starts_with("[1]\n")
+            && ours.stdout.contains(" sleep 1000\n")
+            && ours.stdout.ends_with("stats\n1\ntrue\n"),
+        || ours.to_string(),
+    )
+}
+
+fn refused() -> Outcome {
+    let ours = sh(
+        "krun-gpu checkpoint --help; echo $?
+         create_detached --name r $BB sleep 1000 >/dev/null; id=$(podman inspect r --format '{{.Id}}')
+         krun-gpu exec --preserve-fds 1 $id true; echo $?
+         krun-gpu update --memory 1099511627776 $id; echo $?
+         krun-gpu resume $id; echo $?; podman rm -f -t 0 r >/dev/null",
+    )?;
+    let reasons = [
+        "checkpoint is not supported",
+        "--preserve-fds is not supported",
+        "memory.limit: 1099511627776 is more than the",
+        "is running, not paused",
+    ];
+    ensure(
+        ours.stdout == "1\n1\n1\n1\n" && reasons.iter().all(|words| ours.stderr.contains(words)),
+        || ours.to_string(),
+    )
+}
