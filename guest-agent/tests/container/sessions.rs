@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the_workloads_end_comes_last", workload_ends_last),
         trial("a_terminal", a_terminal),
         trial("a_terminal_for_exec", exec_terminal),
+        trial("a_terminal_hangs_up_with_its_stream", hangup),
     ]
 }
 
@@ -292,6 +293,20 @@ fn a_terminal() {
     reader.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "it\r\n50 132\r\ngot it\r\n");
     assert_eq!(guest.exited(0), (4, false));
+}
+
+fn hangup() {
+    let mut workload =
+        workload("trap 'exit 21' HUP; echo ready; while :; do sleep 0.05 < /dev/null; done");
+    let (stdio, token) = terminal();
+    workload.process.stdio = stdio;
+    let mut guest = Guest::with(&workload);
+    let mut stream = guest.stream(token);
+    let mut start = [0; b"ready\r\n".len()];
+    stream.read_exact(&mut start).unwrap();
+    assert_eq!(&start, b"ready\r\n");
+    drop(stream);
+    assert_eq!(guest.exited(0), (21, false));
 }
 
 fn exec_terminal() {
