@@ -88,10 +88,12 @@ fn wheels() -> Outcome {
     })
 }
 
-/// GL without a window: the image's zink on the container's Vulkan.
+/// GL without a window: the image's zink on the container's Vulkan. It takes a rasteriser, which
+/// the GPU is here, only when told that software will do.
 fn gl() -> Outcome {
     let ours = script(&format!(
-        "run --device /dev/dri --env MESA_LOADER_DRIVER_OVERRIDE=zink --rootfs {}:O \
+        "run --device /dev/dri --env MESA_LOADER_DRIVER_OVERRIDE=zink \
+             --env LIBGL_ALWAYS_SOFTWARE=1 --rootfs {}:O \
              eglinfo.x86_64-linux-gnu -B -p surfaceless",
         images::GL
     ))?;
