@@ -57,7 +57,7 @@ fn exec_flags() -> Outcome {
     same(
         "create_detached --name f $BB sleep 1000 >/dev/null; id=$(podman inspect f --format '{{.Id}}')
          $RUNTIME exec --cap CAP_SYS_ADMIN --no-new-privs $id grep -E '^(Cap|NoNewPrivs)' /proc/self/status
-         $RUNTIME exec --user 1000:1000 --cwd /tmp --env A=b $id sh -c 'id -u; pwd; echo $A'
+         $RUNTIME exec --user 1000:1000 --cwd /tmp --env A=b $id /bin/sh -c 'id -u; pwd; echo $A'
          podman rm -f -t 0 f",
     )
     .map(drop)
