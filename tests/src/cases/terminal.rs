@@ -72,7 +72,7 @@ fn exec_and_attach() -> Outcome {
            podman exec -i at sh -c 'cat > /size.sh'
            in_terminal podman exec -it at sh /size.sh < /dev/null; echo $?
            podman exec -t at sh -c 'test -t 0 && test -t 1 && echo a terminal' < /dev/null
-           { sleep 2; printf 'hello\n'; until podman logs at | grep -q got; do sleep 0.1; done; sleep 1; printf '\020\021'; } |
+           { sleep 2; printf 'hello\n'; until podman logs at | grep -q got; do sleep 0.1; done; sleep 1; printf '\020'; sleep 1; printf '\021'; } |
            in_terminal podman attach at | grep got
            podman inspect at --format '{{.State.Status}}'; podman rm -f -t 0 at"#,
     ))?;
