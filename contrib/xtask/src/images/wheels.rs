@@ -9,11 +9,26 @@ use crate::{build::Builder, cache::Inputs, process, progress};
 const TITLE: &str = "Python wheels";
 const NAME: &str = "wheels";
 
+/// pip's, but for the places. It compiles the modules: Python under emulation takes a minute to.
+const ARGUMENTS: [&str; 10] = [
+    "-m",
+    "pip",
+    "install",
+    "--quiet",
+    "--no-cache-dir",
+    "--root-user-action=ignore",
+    "--no-deps",
+    "--compile",
+    "--only-binary=:all:",
+    "--require-hashes",
+];
+
 /// The folder `dist-packages` that holds them, out of the cache or new.
 pub(super) fn make(builder: &Builder<'_>) -> Result<PathBuf, ImageError> {
     let checkout = &builder.sources.checkout;
     let requirements = checkout.join("tests/python/requirements.txt");
-    let hash = Inputs::default().path(&requirements)?.hash();
+    let inputs = Inputs::default().bytes(ARGUMENTS.join(" "));
+    let hash = inputs.path(&requirements)?.hash();
     let folder = "dist-packages";
     let entry = builder.cache.entry(TITLE, NAME, &hash, |path| {
         progress::step(TITLE, "downloading");
@@ -21,9 +36,8 @@ pub(super) fn make(builder: &Builder<'_>) -> Result<PathBuf, ImageError> {
         let mut command = builder
             .namespace
             .command("python3")
-            .args(["-m", "pip", "install", "--quiet", "--no-cache-dir"])
-            .args(["--root-user-action=ignore", "--no-deps", "--no-compile"])
-            .args(["--only-binary=:all:", "--require-hashes", "--requirement"])
+            .args(ARGUMENTS)
+            .arg("--requirement")
             .arg(&requirements)
             .arg("--target")
             .arg(path.join(folder))
