@@ -24,6 +24,7 @@ pub(super) const CASES: &[Case] = &[
 /// `in_terminal COMMAND` runs it in a terminal of 33 lines and 99 columns.
 const IN_TERMINAL: &str = r#"
 in_terminal() { SHELL=/bin/sh script -qec "stty rows 33 cols 99; $*" /dev/null; }
+without_eof() { sed 's/\^@//g'; } # of script's input, echoed at any time
 interactive() { echo "podman run --rm --runtime $RUNTIME --network none -it"; }
 "#;
 
@@ -34,7 +35,8 @@ fn script(text: &str) -> String {
 fn run() -> Outcome {
     let ours = same(&script(
         r#"echo 'tty; until stty size | grep -v "^0 0"; do sleep 0.1; done; echo error >&2; exit 7' > /tmp/run.sh
-           in_terminal "$(interactive) -v /tmp/run.sh:/run.sh $BB sh /run.sh" < /dev/null; echo $?; rm /tmp/run.sh"#,
+           { in_terminal "$(interactive) -v /tmp/run.sh:/run.sh $BB sh /run.sh" < /dev/null; echo $?; } | without_eof
+           rm /tmp/run.sh"#,
     ))?;
     ensure(
         ours.stdout.contains("/dev/pts/0") && ours.stdout.ends_with("error\r\n7\n"),
