@@ -24,7 +24,7 @@ pub(super) const CASES: &[Case] = &[
 /// `in_terminal COMMAND` runs it in a terminal of 33 lines and 99 columns.
 const IN_TERMINAL: &str = r#"
 in_terminal() { SHELL=/bin/sh script -qec "stty rows 33 cols 99; $*" /dev/null; }
-without_eof() { sed 's/\^@//g'; } # of script's input, echoed at any time
+without_eof() { sed 's/\^@//g; s/\x08//g'; } # of script's input, echoed at any time
 interactive() { echo "podman run --rm --runtime $RUNTIME --network none -it"; }
 "#;
 
