@@ -25,7 +25,7 @@ fn killed(pattern: &str, words: &str) -> Outcome {
         "create_detached --device /dev/dri --name k $V sleep 1000 >/dev/null
          podman exec k vulkaninfo --summary | grep -c Venus
          pkill -9 -o -f '{pattern}'; sleep 1
-         pgrep -f '[v]irgl_render_server'
+         pgrep -x virgl_render_se
          podman exec k echo lives
          podman exec k vulkaninfo --summary >/dev/null 2>&1 || echo lost
          podman logs k 2>&1; podman rm -f -t 0 k >/dev/null"
