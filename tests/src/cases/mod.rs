@@ -19,7 +19,8 @@ mod volumes;
 
 use crate::harness::Case;
 
-/// Cases that have not been seen to pass, and why. They count as skipped; `--ignored` runs them.
+/// Cases that are left out, and why: not seen to pass, or not to be relied on under emulation. They
+/// count as skipped and are named; `--ignored` runs them.
 pub(crate) const UNPROVEN: &[&str] = &[
     // All its steps were seen to work but detaching: Podman takes the two keys only when they come
     // apart. They do since, and it was not run again.
@@ -27,6 +28,11 @@ pub(crate) const UNPROVEN: &[&str] = &[
     // Its capabilities were seen to agree; under crun --env replaces the whole environment, so that
     // its last command found no `sh`. It has a path since, and was not run again.
     "verbs::exec_flags",
+    // It passed alone; a program that used the GPU after it in the same container hung, for a
+    // reason that is not known yet.
+    "gpu::taichi",
+    // It passed, in more than three minutes; the test VM's kernel died under it once.
+    "gpu::memory_comes_back",
 ];
 
 /// Every case.
