@@ -3,22 +3,20 @@
 //! For trying kernels and devices without any container. Ends with status 0 when the guest reset
 //! itself, 1 when it ended otherwise, 2 when it was stopped because its time was up.
 
+mod common;
+
 use std::error::Error;
 use std::fs::{self, File, OpenOptions};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
 use krun_gpu_vmm::devices::fs::FsConfig;
-use krun_gpu_vmm::devices::gpu::GpuConfig;
-use krun_gpu_vmm::devices::gpu::virgl::Library;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{ExitReason, MicroVm, VmConfig};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 /// Boot one microVM and print its console.
 #[derive(Debug, Parser)]
@@ -56,19 +54,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(code) => code,
-        Err(error) => {
-            let mut message = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                message.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("boot: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    common::end("boot", run(&Arguments::parse()))
 }
 
 fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
@@ -89,7 +75,11 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             .as_ref()
             .map(|directory| FsConfig::new("krun-root", directory, arguments.vcpus.into())),
         gpu: match &arguments.render_server {
-            Some(program) => Some(gpu(program)?),
+            Some(program) => Some(common::gpu(
+                program,
+                Some(File::open("/")?.into()),
+                4 << 30,
+            )?),
             None => None,
         },
     };
@@ -124,29 +114,6 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
         Some(ExitReason::Reset) => ExitCode::SUCCESS,
         None if !ended => ExitCode::from(2),
         _ => ExitCode::FAILURE,
-    })
-}
-
-/// A GPU whose render server is a child of this process; it ends with its socket.
-fn gpu(program: &Path) -> Result<GpuConfig, Box<dyn Error>> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // The child's copy of its end is open across exec; the original is closed here.
-    fcntl_setfd(&theirs, FdFlags::empty())?;
-    Command::new(program)
-        .arg("--socket-fd")
-        .arg(theirs.as_raw_fd().to_string())
-        .spawn()?;
-    Ok(GpuConfig {
-        library: Library::load()?,
-        render_server: ours,
-        host_root: Some(File::open("/")?.into()),
-        window: 8 << 30,
-        memory_limit: 4 << 30,
     })
 }
 

@@ -6,23 +6,20 @@
 //! a descriptor, so blobs that only a Vulkan driver can map end the client's connection.
 
 mod client;
+#[path = "../common/mod.rs"]
+mod common;
 mod device;
 mod stream;
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::io::Read;
-use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Parser;
-use krun_gpu_vmm::devices::gpu::GpuConfig;
-use krun_gpu_vmm::devices::gpu::virgl::Library;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use client::Client;
 use device::Device;
@@ -42,25 +39,15 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match serve(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let mut message = error.to_string();
-            let mut source = error.source();
-            while let Some(cause) = source {
-                message.push_str(&format!(": {cause}"));
-                source = cause.source();
-            }
-            eprintln!("vtest: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    let served = serve(&Arguments::parse());
+    common::end("vtest", served.map(|()| ExitCode::SUCCESS))
 }
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let (mut wakened, waker) = UnixStream::pair()?;
     wakened.set_nonblocking(true)?;
-    let mut device = Device::start(gpu(&arguments.render_server)?, waker)?;
+    let gpu = common::gpu(&arguments.render_server, None, 8 << 30)?;
+    let mut device = Device::start(gpu, waker)?;
     let listener = UnixListener::bind(&arguments.socket)?;
     let mut clients: HashMap<u32, Client> = HashMap::new();
     let mut served = 0;
@@ -104,27 +91,4 @@ fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
-}
-
-/// A GPU whose render server is a child of this process; it ends with its socket.
-fn gpu(program: &Path) -> Result<GpuConfig, Box<dyn Error>> {
-    let (ours, theirs) = socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
-    // The child's copy of its end is open across exec; the original is closed here.
-    fcntl_setfd(&theirs, FdFlags::empty())?;
-    Command::new(program)
-        .arg("--socket-fd")
-        .arg(theirs.as_raw_fd().to_string())
-        .spawn()?;
-    Ok(GpuConfig {
-        library: Library::load()?,
-        render_server: ours,
-        host_root: None,
-        window: 8 << 30,
-        memory_limit: 8 << 30,
-    })
 }

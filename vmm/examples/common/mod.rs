@@ -1,0 +1,52 @@
+//! What the examples share: a GPU with a render server of their own, and how they end.
+
+use std::error::Error;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use krun_gpu_vmm::devices::gpu::GpuConfig;
+use krun_gpu_vmm::devices::gpu::virgl::Library;
+use rustix::io::{FdFlags, fcntl_setfd};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+/// The status that `main` ends with; an error is printed with its causes, after `program`.
+pub(super) fn end(program: &str, result: Result<ExitCode, Box<dyn Error>>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        let mut message = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            message.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        eprintln!("{program}: {message}");
+        ExitCode::FAILURE
+    })
+}
+
+/// A GPU whose render server is a child of this process; it ends with its socket.
+pub(super) fn gpu(
+    program: &Path,
+    host_root: Option<OwnedFd>,
+    memory_limit: u64,
+) -> Result<GpuConfig, Box<dyn Error>> {
+    let (ours, theirs) = socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        SocketFlags::CLOEXEC,
+        None,
+    )?;
+    // The child's copy of its end is open across exec; the original is closed here.
+    fcntl_setfd(&theirs, FdFlags::empty())?;
+    Command::new(program)
+        .arg("--socket-fd")
+        .arg(theirs.as_raw_fd().to_string())
+        .spawn()?;
+    Ok(GpuConfig {
+        library: Library::load()?,
+        render_server: ours,
+        host_root,
+        window: 8 << 30,
+        memory_limit,
+    })
+}
