@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{BuildError, Builder};
-use crate::{cache::Inputs, process, progress};
+use crate::cache::Inputs;
 
 const TITLE: &str = "guest kernel";
 const NAME: &str = "kernel";
@@ -15,14 +15,7 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<PathBuf, BuildError> {
     let recipe = builder.sources.checkout.join("guest-image/kernel");
     let hash = hash(builder, &recipe)?;
     let entry = builder.cache.entry(TITLE, NAME, &hash, |output| {
-        progress::step(TITLE, "building (minutes)");
-        let script = recipe.join("build");
-        let mut command = builder
-            .namespace
-            .command(&script.to_string_lossy())
-            .arg(output)
-            .finish();
-        process::run_logged(&mut command, &builder.cache.log("kernel")).map_err(BuildError::from)
+        builder.run_recipe(&recipe, TITLE, NAME, output)
     })?;
     Ok(entry.join(IMAGE))
 }

@@ -5,7 +5,7 @@
 use std::path::PathBuf;
 
 use super::{BuildError, Builder};
-use crate::{cache::Inputs, process, progress};
+use crate::cache::Inputs;
 
 const TITLE: &str = "guest driver";
 const NAME: &str = "mesa";
@@ -26,15 +26,8 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<Driver, BuildError> {
     let recipe = recipe(builder);
     let hash = Inputs::default().path(&recipe)?.hash();
     let entry = builder.cache.entry(TITLE, NAME, &hash, |output| {
-        progress::step(TITLE, "building (minutes)");
         builder.namespace.show_network()?;
-        let script = recipe.join("build");
-        let mut command = builder
-            .namespace
-            .command(&script.to_string_lossy())
-            .arg(output)
-            .finish();
-        process::run_logged(&mut command, &builder.cache.log("mesa")).map_err(BuildError::from)
+        builder.run_recipe(&recipe, TITLE, NAME, output)
     })?;
     Ok(Driver(entry))
 }

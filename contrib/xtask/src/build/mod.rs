@@ -18,7 +18,7 @@ pub(crate) use layout::{Layout, Prefix};
 use crate::{
     cache::{Cache, CacheError},
     host::{HostError, Sources},
-    process::ProcessError,
+    process::{self, ProcessError},
     progress,
     tree::{Namespace, NamespaceError, Tree},
 };
@@ -114,6 +114,25 @@ impl Builder<'_> {
             initramfs: self.target().join("initramfs.cpio"),
             initramfs_gpu: self.target().join("initramfs-gpu.cpio"),
         }
+    }
+
+    /// Runs the script `build` of `recipe`, a folder of the checkout, in the tree; it leaves its
+    /// result in `output`.
+    fn run_recipe(
+        &self,
+        recipe: &Path,
+        title: &str,
+        log: &str,
+        output: &Path,
+    ) -> Result<(), BuildError> {
+        progress::step(title, "building (minutes)");
+        let script = recipe.join("build");
+        let mut command = self
+            .namespace
+            .command(&script.to_string_lossy())
+            .arg(output)
+            .finish();
+        Ok(process::run_logged(&mut command, &self.cache.log(log))?)
     }
 
     /// Cargo's target folder, the same path on the host and in the tree.
