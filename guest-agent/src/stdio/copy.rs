@@ -44,7 +44,7 @@ impl Copy {
                 Ok(length) => self.end = length,
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => return blocked(sink),
-                // A master answers EIO when the last process has closed the terminal.
+                // A master answers EIO once its terminal was hung up.
                 Err(_) => return Progress::End,
             }
         }

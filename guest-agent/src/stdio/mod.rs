@@ -15,6 +15,7 @@ use rustix::event::PollFd;
 use rustix::fs::{Gid, Mode, OFlags, Uid, fchown, open};
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer};
 
 use crate::transport::Transport;
 use pipe::Direction;
@@ -54,12 +55,21 @@ pub(crate) struct ProcessEnds {
     pub(crate) stderr: OwnedFd,
 }
 
+/// The agent's hold on a terminal. A process may close all that it has of it and live on (`cat`
+/// does for a moment at its end, a daemon for good): with no slave open the master would read as
+/// ended, and letting go of it would kill the process with SIGHUP. So the agent has one open.
+#[derive(Debug)]
+struct HeldTerminal {
+    master: OwnedFd,
+    _slave: OwnedFd,
+}
+
 /// The agent's side.
 #[derive(Debug, Default)]
 pub(crate) struct Stdio {
     waiting: Vec<(StreamToken, Channel)>,
     terminal_token: Option<StreamToken>,
-    terminal: Option<OwnedFd>,
+    terminal: Option<HeldTerminal>,
     streams: Vec<Stream>,
 }
 
@@ -128,15 +138,20 @@ impl Stdio {
         };
         if let Some(token) = self.terminal_token.take() {
             let copy = rustix::io::fcntl_dupfd_cloexec(&master, 0).map_err(failed)?;
+            let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+            let slave = ioctl_tiocgptpeer(&master, flags).map_err(failed)?;
             self.waiting.push((token, Channel::terminal(copy)));
-            self.terminal = Some(master);
+            self.terminal = Some(HeldTerminal {
+                master,
+                _slave: slave,
+            });
         }
         Ok(())
     }
 
     /// The terminal's master.
     pub(crate) fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        self.terminal.as_ref().map(AsFd::as_fd)
+        self.terminal.as_ref().map(|held| held.master.as_fd())
     }
 
     /// Connects what is not connected yet.

@@ -28,6 +28,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("the_workloads_end_comes_last", workload_ends_last),
         trial("a_terminal", a_terminal),
         trial("a_terminal_for_exec", exec_terminal),
+        trial("a_terminal_that_nobody_has_open_stays", closed_terminal),
         trial("a_terminal_hangs_up_with_its_stream", hangup),
     ]
 }
@@ -297,6 +298,18 @@ fn a_terminal() {
     reader.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "it\r\n50 132\r\ngot it\r\n");
     assert_eq!(guest.exited(0), (4, false));
+}
+
+fn closed_terminal() {
+    let mut workload =
+        workload("exec <&- >&- 2>&-; sleep 0.5; echo back >/dev/tty; sleep 0.5; exit 6");
+    let (stdio, token) = terminal();
+    workload.process.stdio = stdio;
+    let mut guest = Guest::with(&workload);
+    let mut text = String::new();
+    guest.stream(token).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "back\r\n");
+    assert_eq!(guest.exited(0), (6, false));
 }
 
 fn hangup() {
