@@ -1,6 +1,7 @@
 //! The VM's file systems: each a virtiofsd of its own in the tree.
 
 use std::{
+    fs, io,
     os::{
         fd::{AsRawFd, OwnedFd},
         unix::net::UnixListener,
@@ -51,8 +52,14 @@ impl FileSystem {
 
     /// Starts its server. The socket is there when this returns.
     pub(super) fn serve(&self, namespace: &Namespace) -> Result<Child, VmError> {
-        let listener = UnixListener::bind(namespace.outside(&self.socket()))
-            .map_err(|error| VmError::Stream("listen for a file system", error))?;
+        let failed = |error| VmError::Stream("listen for a file system", error);
+        let socket = namespace.outside(&self.socket());
+        // The one of a VM that ran before this one.
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        let listener = UnixListener::bind(socket).map_err(failed)?;
         let number = listener.as_raw_fd().to_string();
         let command = namespace
             .command("/usr/libexec/virtiofsd")
