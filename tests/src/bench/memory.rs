@@ -7,8 +7,9 @@ use libtest_mimic::Failed;
 use crate::harness::command::sh;
 use crate::harness::{ensure, images};
 
-/// A mapping at least this large is guest RAM (or the mapped kernel within it).
-const GUEST_RAM: u64 = 32 << 20;
+/// The VMM marks guest RAM, and what it maps into it, as not for children (MADV_DONTFORK): so
+/// `VmFlags:` in smaps(5) tells it. It is in pieces of all sizes, the kernel's segments among them.
+const GUEST_RAM: &str = "dc";
 
 /// Prints the VMM's private memory and the guest's used memory.
 pub(super) fn run() -> Result<(), Failed> {
@@ -57,16 +58,21 @@ fn measure(text: &str) -> Result<(u64, u64), Failed> {
     Ok((private_beyond_ram(&smaps), used))
 }
 
+/// The private bytes of all mappings but guest RAM. An entry's flags are its last line.
 fn private_beyond_ram(smaps: &str) -> u64 {
-    let (mut total, mut is_ram) = (0, false);
+    let (mut total, mut private) = (0, 0);
     for line in smaps.lines() {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        match words[..] {
-            ["Private_Clean:" | "Private_Dirty:", kibibytes, _] if !is_ram => {
-                total += kibibytes.parse::<u64>().unwrap_or(0) << 10;
+        let mut words = line.split_whitespace();
+        match words.next() {
+            Some("Private_Clean:" | "Private_Dirty:") => {
+                let kibibytes = words.next().and_then(|number| number.parse::<u64>().ok());
+                private += kibibytes.unwrap_or(0) << 10;
             }
-            ["Size:", kibibytes, _] => {
-                is_ram = kibibytes.parse::<u64>().unwrap_or(0) << 10 >= GUEST_RAM;
+            Some("VmFlags:") => {
+                if !words.any(|flag| flag == GUEST_RAM) {
+                    total += private;
+                }
+                private = 0;
             }
             _ => {}
         }
@@ -80,7 +86,9 @@ mod tests {
 
     #[test]
     fn guest_memory_is_left_out() {
-        let smaps = "a\nSize: 262144 kB\nPrivate_Dirty: 5000 kB\nb\nSize: 8 kB\nPrivate_Clean: 4 kB\nPrivate_Dirty: 2 kB\n";
-        assert_eq!(private_beyond_ram(smaps), 6 << 10);
+        let ram = "a\nSize: 4 kB\nPrivate_Dirty: 4 kB\nVmFlags: rd wr dc nr\n";
+        let other = "b\nPrivate_Clean: 4 kB\nPrivate_Dirty: 2 kB\nVmFlags: rd nr\n";
+        let smaps = [ram, other, ram].concat();
+        assert_eq!(private_beyond_ram(&smaps), 6 << 10);
     }
 }
