@@ -4,6 +4,7 @@
 //! value, before anything was made. runtime-spec: bundle.md, config.md, config-linux.md.
 
 mod names;
+mod part;
 mod rules;
 
 use std::fs;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::Spec;
 
 pub(crate) use names::{CAPABILITIES, RLIMITS, capability_number};
+pub(crate) use part::{PartError, read, read_part, read_part_or_input};
 pub(crate) use rules::{InvalidConfig, check_process};
 
 /// What is wrong with a bundle.

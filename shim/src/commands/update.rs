@@ -1,13 +1,12 @@
 //! `update`: changes a running container's limits, in the guest and on the VM.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxPids, LinuxResources};
 
 use super::{AskError, ask, load};
+use crate::bundle::{self, PartError};
 use crate::cli::Global;
 use crate::control::Request;
 use crate::sandbox::cgroup::{self, CgroupError};
@@ -46,25 +45,8 @@ pub(crate) struct Options {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum UpdateError {
     /// The file.
-    #[error("read {}", path.display())]
-    Read {
-        /// Its path.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// What it says.
-    #[error("load `{}`: {field}", path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field's path.
-        field: String,
-        /// The reason.
-        #[source]
-        source: serde_json::Error,
-    },
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// A limit that a VM cannot have.
     #[error(transparent)]
     Split(#[from] SplitError),
@@ -80,7 +62,7 @@ pub(crate) enum UpdateError {
 pub(crate) fn run(global: &Global, options: &Options) -> Result<(), UpdateError> {
     let container = load(global, options.id.as_deref(), Status::Running)?;
     let mut resources = match &options.resources {
-        Some(path) => read(path)?,
+        Some(path) => bundle::read_part_or_input(path)?,
         None => LinuxResources::default(),
     };
     options.apply_to(&mut resources);
@@ -116,22 +98,4 @@ impl Options {
             resources.set_pids(Some(pids));
         }
     }
-}
-
-fn read(path: &Path) -> Result<LinuxResources, UpdateError> {
-    let text = if path == Path::new("-") {
-        io::read_to_string(io::stdin())
-    } else {
-        fs::read_to_string(path)
-    };
-    let text = text.map_err(|source| UpdateError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mut json = serde_json::Deserializer::from_str(&text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| UpdateError::Field {
-        path: path.to_owned(),
-        field: error.path().to_string(),
-        source: error.into_inner(),
-    })
 }

@@ -1,41 +1,20 @@
 //! What `exec` runs: the process of `--process`, or the container's own with other words on the
 //! command line.
 
-use std::fs;
-use std::io;
-use std::path::{Path, PathBuf};
-
 use krun_gpu_protocol::Process;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as OciProcess, Spec};
 
 use super::{ExecError, Options};
-use crate::bundle::{self, InvalidConfig, capability_number};
+use crate::bundle::{self, InvalidConfig, PartError, capability_number};
 use crate::split::{compile_seccomp, guest_process, personality};
 use crate::state::Container;
 
 /// What is wrong with the process.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ProcessError {
-    /// A file cannot be read.
-    #[error("read {}", path.display())]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// The reason.
-        #[source]
-        source: io::Error,
-    },
-    /// A field of the wrong type.
-    #[error("load `{}`: {field}", path.display())]
-    Field {
-        /// The file.
-        path: PathBuf,
-        /// The field's path.
-        field: String,
-        /// The reason.
-        #[source]
-        source: serde_json::Error,
-    },
+    /// A file.
+    #[error(transparent)]
+    Part(#[from] PartError),
     /// A value that makes no sense.
     #[error(transparent)]
     Invalid(#[from] InvalidConfig),
@@ -51,7 +30,7 @@ pub(crate) enum ProcessError {
 pub(super) fn build(options: &Options, container: &Container) -> Result<Process, ExecError> {
     let spec = snapshot(container)?;
     let mut process = match &options.process {
-        Some(path) => read(path)?,
+        Some(path) => bundle::read_part(path).map_err(ProcessError::Part)?,
         None => from_options(options, &spec)?,
     };
     if options.tty {
@@ -71,24 +50,8 @@ pub(super) fn build(options: &Options, container: &Container) -> Result<Process,
 /// The configuration that the container was created with.
 fn snapshot(container: &Container) -> Result<Spec, ExecError> {
     let path = container.directory.join("config.json");
-    let text = fs::read(&path).map_err(|source| ProcessError::Read {
-        path: path.clone(),
-        source,
-    })?;
+    let text = bundle::read(&path).map_err(ProcessError::Part)?;
     Ok(bundle::parse(&path, &text)?)
-}
-
-fn read(path: &Path) -> Result<OciProcess, ProcessError> {
-    let text = fs::read(path).map_err(|source| ProcessError::Read {
-        path: path.to_owned(),
-        source,
-    })?;
-    let mut json = serde_json::Deserializer::from_slice(&text);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| ProcessError::Field {
-        path: path.to_owned(),
-        field: error.path().to_string(),
-        source: error.into_inner(),
-    })
 }
 
 fn from_options(options: &Options, spec: &Spec) -> Result<OciProcess, ExecError> {
