@@ -4,11 +4,16 @@ use std::ffi::c_void;
 use std::fs::File;
 use std::io;
 
+use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use vm_memory::MmapRegion;
 
 /// Reserves `length` bytes of anonymous memory, not committed and not yet there. It is left out
 /// of core dumps, and children of this process do not get it.
+///
+/// Huge pages are asked for: a guest's kernel touches its page structures while it boots (32 MiB
+/// in a VM of 2 GiB), and each first touch of a page is an exit and a fault here. Linux 6.7 and
+/// later place a mapping of this size on a huge page's border by themselves.
 pub(crate) fn reserve(length: usize) -> io::Result<MmapRegion> {
     let region = MmapRegion::build(
         None,
@@ -24,7 +29,18 @@ pub(crate) fn reserve(length: usize) -> io::Result<MmapRegion> {
         // SAFETY: the range is the mapping just made; neither advice changes its contents.
         unsafe { rustix::mm::madvise(region.as_ptr().cast::<c_void>(), length, advice) }?;
     }
-    Ok(region)
+    // SAFETY: as above.
+    match unsafe {
+        rustix::mm::madvise(
+            region.as_ptr().cast::<c_void>(),
+            length,
+            Advice::LinuxHugepage,
+        )
+    } {
+        // A kernel without transparent huge pages.
+        Ok(()) | Err(Errno::INVAL) => Ok(region),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Puts `file`'s pages from `offset` over `length` bytes at `host`, copied on the first write.
