@@ -92,7 +92,7 @@ fn missing_program() -> Outcome {
 
 fn shares_the_workloads_world() -> Outcome {
     same(&with_container(
-        "podman exec e sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline; echo; cat /proc/self/cgroup; [ $(readlink /proc/self/ns/mnt) = $(readlink /proc/1/ns/mnt) ] && echo same; ps | grep -c sleep'",
+        "podman exec e sh -c 'tr \"\\0\" \" \" < /proc/1/cmdline; echo; cat /proc/self/cgroup; [ $(readlink /proc/self/ns/mnt) = $(readlink /proc/1/ns/mnt) ] && echo same; ps | grep -c \"[s]leep 1000\"'",
     ))
     .map(drop)
 }
