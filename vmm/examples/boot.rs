@@ -42,6 +42,9 @@ struct Arguments {
     /// Give the guest a GPU, with this virgl_render_server
     #[arg(long)]
     render_server: Option<PathBuf>,
+    /// Places for network interfaces, all of them empty
+    #[arg(long, default_value_t = 0)]
+    nic_slots: u8,
     /// Stop the guest after this many seconds
     #[arg(long, default_value_t = 60)]
     timeout: u32,
@@ -82,6 +85,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             )?),
             None => None,
         },
+        nic_slots: arguments.nic_slots,
     };
     let mut vm = MicroVm::build(config)?;
     vm.start()?;

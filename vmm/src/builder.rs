@@ -16,6 +16,7 @@ use crate::devices::balloon::Balloon;
 use crate::devices::console::{Console, ConsoleLog};
 use crate::devices::fs::{Fs, FsError};
 use crate::devices::gpu::{Gpu, GpuError};
+use crate::devices::net::{Net, NicSlot};
 use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockError};
 use crate::event_loop::EventLoop;
@@ -61,6 +62,9 @@ impl MicroVm {
             let window = memory::create_window(layout, &vm, gpu.window)?;
             slots.plug(Box::new(quietly(|| Gpu::new(gpu, window))??))?;
         }
+        let nic_slots = (0..config.nic_slots)
+            .map(|_| slots.plug_nic())
+            .collect::<Result<_, _>>()?;
         let Slots {
             transports,
             mut command_line,
@@ -84,6 +88,7 @@ impl MicroVm {
             vcpus,
             event_loop,
             vsock_handle,
+            nic_slots,
             log,
             began,
         ))
@@ -144,6 +149,14 @@ impl<'a> Slots<'a> {
             doorbells,
         ));
         Ok(())
+    }
+
+    /// A place for a NIC that may come later.
+    fn plug_nic(&mut self) -> Result<NicSlot, BuildError> {
+        let net = Net::new();
+        let slot = net.slot(self.transports.len());
+        self.plug(Box::new(net))?;
+        Ok(slot)
     }
 }
 

@@ -30,4 +30,6 @@ pub struct VmConfig {
     pub root: Option<FsConfig>,
     /// The guest's GPU, if it is to have one.
     pub gpu: Option<GpuConfig>,
+    /// NICs that the VM can have: they are plugged in later ([`crate::MicroVm::nic_slots`]).
+    pub nic_slots: u8,
 }

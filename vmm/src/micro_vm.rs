@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::devices::console::ConsoleLog;
+use crate::devices::net::NicSlot;
 use crate::devices::vsock::VsockHandle;
 use crate::event_loop::EventLoop;
 use crate::exit::{ExitReason, panic_message};
@@ -24,6 +25,7 @@ pub struct MicroVm {
     _vm: Vm,
     memory: GuestMemory,
     vsock: VsockHandle,
+    nic_slots: Vec<NicSlot>,
     log: ConsoleLog,
     began: Instant,
     built: Instant,
@@ -61,6 +63,7 @@ impl MicroVm {
         vcpus: Vec<Vcpu>,
         event_loop: EventLoop,
         vsock: VsockHandle,
+        nic_slots: Vec<NicSlot>,
         log: ConsoleLog,
         began: Instant,
     ) -> Self {
@@ -71,6 +74,7 @@ impl MicroVm {
             _vm: vm,
             memory,
             vsock,
+            nic_slots,
             log,
             began,
             built: Instant::now(),
@@ -104,6 +108,11 @@ impl MicroVm {
     /// The guest's connections to the host.
     pub fn vsock(&self) -> &VsockHandle {
         &self.vsock
+    }
+
+    /// Where NICs can be plugged in, before the guest runs as well as after.
+    pub fn nic_slots(&self) -> &[NicSlot] {
+        &self.nic_slots
     }
 
     /// An eventfd that becomes, and stays, readable when the VM has ended by itself.

@@ -126,6 +126,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
             )
         }),
         gpu,
+        nic_slots: 0,
     };
     let vm = MicroVm::build(config)?;
     privileges::drop_root_rights()?;

@@ -1,9 +1,13 @@
 //! The devices: one folder each.
 
 pub mod balloon;
+mod buffers;
 pub mod console;
+#[cfg(test)]
+mod driver_queue;
 pub mod fs;
 pub mod gpu;
+pub mod net;
 pub mod rng;
 mod served_queue;
 pub mod vsock;

@@ -8,11 +8,11 @@ use std::collections::VecDeque;
 
 use vm_memory::VolatileSlice;
 
-use super::buffers::Buffers;
 use super::credit::{Credit, CreditViolation};
 use super::endpoint::{Done, Input, Output};
 use super::handle::Token;
 use super::packet::{Header, Operation, Shutdown};
+use crate::devices::buffers::Buffers;
 
 /// Both ends' port numbers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

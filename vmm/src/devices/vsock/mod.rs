@@ -20,7 +20,6 @@
 //! never used: connections are only lost when the device is reset, and the driver that resets it
 //! knows that.
 
-mod buffers;
 mod connection;
 mod credit;
 mod endpoint;

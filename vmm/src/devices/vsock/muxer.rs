@@ -11,11 +11,11 @@ use std::time::{Duration, Instant};
 use mio::Registry;
 
 use super::VsockError;
-use super::buffers::Buffers;
 use super::connection::{Connection, Next, Ports, Stage};
 use super::endpoint::{Endpoint, EndpointError, Input, Output};
 use super::handle::{Acceptor, Token};
 use super::packet::{HOST_CID, Header, Operation, Shutdown, TYPE_STREAM};
+use crate::devices::buffers::Buffers;
 
 /// Connections that exist at once.
 const MAX_CONNECTIONS: usize = 1024;

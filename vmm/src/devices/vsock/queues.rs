@@ -11,11 +11,11 @@ use zerocopy::{FromZeros, IntoBytes};
 use crate::memory::GuestMemory;
 use crate::virtio::{ActiveQueue, Interrupt};
 
-use super::buffers::Buffers;
 use super::connection::Next;
 use super::muxer::{Muxer, Turn};
 use super::packet::{HEADER_LENGTH, Header};
 use super::receive::ReceiveBatch;
+use crate::devices::buffers::Buffers;
 
 /// Packets from the guest in one pass, and turns of connections.
 const PASS: usize = 128;

@@ -8,8 +8,8 @@ use virtio_queue::{Queue, QueueOwnedT, QueueT};
 use vm_memory::{GuestMemoryMmap, VolatileSlice};
 use zerocopy::IntoBytes;
 
-use super::buffers::Buffers;
 use super::packet::{HEADER_LENGTH, Header};
+use crate::devices::buffers::Buffers;
 
 /// Buffers in one batch.
 const MAX_BUFFERS: usize = 64;

@@ -8,6 +8,7 @@ pub(crate) mod mapping;
 mod probe;
 mod registers;
 pub(crate) mod stream;
+pub(crate) mod tap;
 pub(crate) mod thread;
 mod vcpu;
 mod vm;

@@ -12,7 +12,7 @@ use zerocopy::{FromBytes, IntoBytes};
 
 use super::super::packet::{HEADER_LENGTH, Header, Operation, Shutdown, TYPE_STREAM};
 use super::super::{FEATURE_EVENT_IDX, Vsock, VsockConfig, VsockHandle};
-use super::driver::{DriverQueue, NEXT, WRITE};
+use crate::devices::driver_queue::{DriverQueue, NEXT, WRITE};
 use crate::memory::GuestMemory;
 use crate::virtio::{Activation, Interrupt, VirtioDevice};
 

@@ -5,8 +5,8 @@ use std::io::Read;
 use zerocopy::IntoBytes;
 
 use super::super::packet::{Header, Operation};
-use super::driver::{NEXT, WRITE};
 use super::guest::{BUFFER, Guest, MEMORY, header};
+use crate::devices::driver_queue::{NEXT, WRITE};
 
 /// A connection still works.
 fn works(guest: &mut Guest) {

@@ -1,7 +1,6 @@
 //! The device under a guest that is driven by hand.
 
 mod connections;
-mod driver;
 mod guest;
 mod hostile;
 mod streams;

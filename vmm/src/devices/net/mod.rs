@@ -1,0 +1,213 @@
+//! virtio-net (virtio 1.2, section 5.1): the guest's Ethernet interfaces, each on a tap.
+//!
+//! The VM's builder plugs one [`Net`] for each NIC that the VM may ever have, and the host's
+//! monitor keeps the [`NicSlot`]s. An empty slot is a device of type 0, which a driver leaves
+//! alone; when the container's network is known, a tap is plugged in, and the guest's agent binds
+//! the driver. So a VM can boot before an engine has set its network up.
+//!
+//! Each NIC has a thread, which moves frames between the two virtqueues and the tap, without a
+//! copy of its own. Checksums and segmentation are left to whichever end of the link can do them:
+//! the headers in front of the frames say what is left to do, and the host's kernel does it.
+//!
+//! What the guest can do: send whatever frames it likes, as a container with CAP_NET_RAW can. A
+//! header that lies, a runt and a giant are dropped and counted (`header`); so is what the host's
+//! kernel does not take. Addresses of buffers are looked up in guest memory, never trusted. A
+//! queue that makes no sense is left alone until the device is reset. There is no control queue.
+
+mod header;
+mod link;
+mod receive;
+mod slot;
+#[cfg(test)]
+mod tests;
+mod transmit;
+mod wire;
+mod worker;
+
+use std::io;
+use std::sync::Arc;
+
+use virtio_bindings::virtio_ids::VIRTIO_ID_NET;
+use virtio_bindings::virtio_net::{
+    VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_GUEST_TSO4,
+    VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6,
+    VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_USO,
+    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
+    VIRTIO_NET_S_LINK_UP,
+};
+use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
+use virtio_queue::QueueT;
+
+use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+
+use header::Rules;
+pub use link::NetStatistics;
+use slot::{Nic, Shared};
+pub use slot::{NicConfig, NicSlot};
+use worker::Active;
+
+const NAME: &str = "net";
+
+/// Sizes of the receive and the transmit queue.
+const QUEUE_SIZES: [u16; 2] = [256, 256];
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+
+const FEATURES: [u32; 14] = [
+    VIRTIO_NET_F_CSUM,
+    VIRTIO_NET_F_GUEST_CSUM,
+    VIRTIO_NET_F_MTU,
+    VIRTIO_NET_F_MAC,
+    VIRTIO_NET_F_GUEST_TSO4,
+    VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_GUEST_ECN,
+    VIRTIO_NET_F_HOST_TSO4,
+    VIRTIO_NET_F_HOST_TSO6,
+    VIRTIO_NET_F_HOST_ECN,
+    VIRTIO_NET_F_MRG_RXBUF,
+    VIRTIO_NET_F_STATUS,
+    VIRTIO_RING_F_EVENT_IDX,
+    virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC,
+];
+
+const UDP_FEATURES: [u32; 3] = [
+    VIRTIO_NET_F_GUEST_USO4,
+    VIRTIO_NET_F_GUEST_USO6,
+    VIRTIO_NET_F_HOST_USO,
+];
+
+/// What can go wrong with a NIC, apart from the guest.
+#[derive(Debug, thiserror::Error)]
+pub enum NetError {
+    /// The slot has a NIC.
+    #[error("the NIC's slot is taken")]
+    Taken,
+    /// No link has such an MTU.
+    #[error("a NIC's MTU of {mtu} is less than 68")]
+    Mtu {
+        /// The MTU.
+        mtu: u16,
+    },
+    /// The descriptor is no tap, or none that can be used.
+    #[error("set up the tap of a NIC")]
+    Tap(#[source] io::Error),
+    /// There is no epoll to be had.
+    #[error("set up the poll of a NIC's thread")]
+    Poll(#[source] io::Error),
+    /// The thread did not start.
+    #[error("start the thread of a NIC")]
+    Thread(#[source] io::Error),
+}
+
+/// The device: a slot with or without a NIC.
+#[derive(Debug, Default)]
+pub struct Net {
+    shared: Arc<Shared>,
+}
+
+impl Net {
+    /// An empty slot.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The owner's hold on it; `index` is its number among the VM's devices.
+    pub fn slot(&self, index: usize) -> NicSlot {
+        NicSlot::new(index, Arc::clone(&self.shared))
+    }
+}
+
+fn features(nic: &Nic) -> u64 {
+    let udp = UDP_FEATURES.iter().filter(|_| nic.udp_segments);
+    FEATURES
+        .iter()
+        .chain(udp)
+        .fold(0, |features, feature| features | 1 << feature)
+}
+
+impl VirtioDevice for Net {
+    fn device_type(&self) -> u32 {
+        match self.shared.lock().nic {
+            Some(_) => VIRTIO_ID_NET,
+            None => 0,
+        }
+    }
+
+    fn queue_sizes(&self) -> &[u16] {
+        &QUEUE_SIZES
+    }
+
+    fn features(&self) -> u64 {
+        self.shared.lock().nic.as_ref().map_or(0, features)
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut config = [0; 12];
+        if let Some(nic) = &self.shared.lock().nic {
+            let status = match nic.link.is_up() {
+                true => VIRTIO_NET_S_LINK_UP,
+                false => 0,
+            };
+            let [low, ..] = status.to_le_bytes();
+            config[..6].copy_from_slice(&nic.mac);
+            config[6] = low;
+            // One pair of queues; the field is not there without VIRTIO_NET_F_MQ.
+            config[8] = 1;
+            config[10..].copy_from_slice(&nic.mtu.to_le_bytes());
+        }
+        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
+        let rest = config.get(skip..).unwrap_or_default();
+        for (index, byte) in data.iter_mut().enumerate() {
+            *byte = rest.get(index).copied().unwrap_or_default();
+        }
+    }
+
+    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+        let host = |source| ActivateError::Host {
+            device: NAME,
+            action: "hand the queues to the NIC's thread",
+            source,
+        };
+        let event_idx = activation.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
+        let mut queues = activation.queues.into_iter();
+        let mut next = |index| -> Result<ActiveQueue, ActivateError> {
+            let missing = ActivateError::QueueMissing {
+                device: NAME,
+                queue: index,
+            };
+            let mut queue = queues.next().flatten().ok_or(missing)?;
+            queue.queue.set_event_idx(event_idx);
+            Ok(queue)
+        };
+        let receive = next(RECEIVE)?;
+        let transmit = next(TRANSMIT)?;
+        let mut state = self.shared.lock();
+        let Some(nic) = &state.nic else {
+            return Err(host(io::Error::other("the slot is empty")));
+        };
+        nic.worker
+            .activate(Active {
+                memory: activation.memory,
+                interrupt: activation.interrupt.clone(),
+                rules: Rules {
+                    features: activation.features,
+                    mtu: nic.mtu,
+                },
+                receive,
+                transmit,
+            })
+            .map_err(host)?;
+        state.interrupt = Some(activation.interrupt);
+        Ok(())
+    }
+
+    fn reset(&mut self) {
+        let mut state = self.shared.lock();
+        state.interrupt = None;
+        if let Some(nic) = &state.nic
+            && let Err(error) = nic.worker.deactivate()
+        {
+            tracing::warn!(%error, "reset a NIC");
+        }
+    }
+}

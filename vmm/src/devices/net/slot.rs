@@ -1,0 +1,132 @@
+//! A NIC's place in the VM, and its owner's hold on it.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::NetError;
+use super::link::{Link, NetStatistics};
+use super::wire::Wire;
+use super::worker::WorkerHandle;
+use crate::sys::tap::{Offloads, Tap};
+use crate::virtio::Interrupt;
+
+/// The least MTU of an Ethernet interface, and the one that every link of the Internet has.
+const LEAST_MTU: u16 = 68;
+
+/// What is plugged into a slot.
+#[derive(Debug)]
+pub struct NicConfig {
+    /// A tap with virtio-net headers (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
+    pub tap: OwnedFd,
+    /// The guest's address on the link.
+    pub mac: [u8; 6],
+    /// The link's MTU.
+    pub mtu: u16,
+}
+
+/// A slot, for plugging a NIC into it once. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct NicSlot {
+    index: usize,
+    shared: Arc<Shared>,
+}
+
+/// What the slot's device and its owner share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    pub(super) nic: Option<Nic>,
+    /// Of the driver, while there is one.
+    pub(super) interrupt: Option<Interrupt>,
+}
+
+/// A NIC in its slot.
+#[derive(Debug)]
+pub(super) struct Nic {
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u16,
+    /// UDP segmentation, which kernels before 6.2 do not have.
+    pub(super) udp_segments: bool,
+    pub(super) link: Arc<Link>,
+    pub(super) worker: WorkerHandle,
+}
+
+impl Shared {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn plug(
+        &self,
+        wire: Box<dyn Wire>,
+        mac: [u8; 6],
+        mtu: u16,
+        udp_segments: bool,
+    ) -> Result<(), NetError> {
+        if mtu < LEAST_MTU {
+            return Err(NetError::Mtu { mtu });
+        }
+        let mut state = self.lock();
+        if state.nic.is_some() {
+            return Err(NetError::Taken);
+        }
+        let link = Arc::<Link>::default();
+        let worker = WorkerHandle::start(wire, Arc::clone(&link))?;
+        state.nic = Some(Nic {
+            mac,
+            mtu,
+            udp_segments,
+            link,
+            worker,
+        });
+        Ok(())
+    }
+}
+
+impl NicSlot {
+    pub(super) fn new(index: usize, shared: Arc<Shared>) -> Self {
+        Self { index, shared }
+    }
+
+    /// The number of the slot's device among the VM's: N of `virtio-mmio.N` in a Linux guest.
+    pub fn index(&self) -> usize {
+        self.index
+    }
+
+    /// Plugs a NIC in. A guest that looked at the empty slot before does not look again by
+    /// itself: somebody in it has to bind the driver.
+    pub fn plug(&self, config: NicConfig) -> Result<(), NetError> {
+        let tap = Tap::new(config.tap).map_err(NetError::Tap)?;
+        let udp_segments = Offloads {
+            checksums: true,
+            udp: true,
+            ..Offloads::default()
+        };
+        let udp_segments = tap.set_offloads(udp_segments).is_ok();
+        tap.set_offloads(Offloads::default())
+            .map_err(NetError::Tap)?;
+        self.shared
+            .plug(Box::new(tap), config.mac, config.mtu, udp_segments)
+    }
+
+    /// Takes the link down for good: the guest sees that it has no carrier.
+    pub fn cut(&self) {
+        let state = self.shared.lock();
+        if let Some(nic) = &state.nic {
+            nic.link.cut();
+        }
+        if let Some(interrupt) = &state.interrupt {
+            interrupt.signal_config();
+        }
+    }
+
+    /// What went over the link; `None` for an empty slot.
+    pub fn statistics(&self) -> Option<NetStatistics> {
+        let state = self.shared.lock();
+        state.nic.as_ref().map(|nic| nic.link.statistics())
+    }
+}
