@@ -74,6 +74,8 @@ pub struct Agent {
     pub(crate) phase: Phase,
     pub(crate) cgroup: Option<Cgroup>,
     pub(crate) driver: Option<Driver>,
+    /// Kernel parameters of interfaces, which `Start` makes.
+    pub(crate) interface_parameters: Vec<(String, String)>,
     pub(crate) sessions: BTreeMap<u64, Session>,
     oom_kills: u64,
 }
@@ -102,6 +104,7 @@ impl Agent {
             phase: Phase::Empty,
             cgroup: None,
             driver: None,
+            interface_parameters: Vec::new(),
             sessions: BTreeMap::new(),
             oom_kills: 0,
         })

@@ -4,8 +4,8 @@
 //! a child, and its reply follows when the child reports.
 
 use krun_gpu_protocol::{
-    AgentError, ErrorKind, GpuDriver, Limits, Process, Reply, Request, RequestBody, TerminalSize,
-    WORKLOAD_SESSION, Workload,
+    AgentError, ErrorKind, GpuDriver, Interface, Limits, Process, Reply, Request, RequestBody,
+    TerminalSize, WORKLOAD_SESSION, Workload,
 };
 use rustix::io::Errno;
 
@@ -13,12 +13,13 @@ use crate::agent::{Agent, AgentFault, Phase};
 use crate::clock;
 use crate::driver::{Driver, DriverError};
 use crate::failure::report;
+use crate::network;
 use crate::process_list;
 use crate::session::{Message, Session, start_exec, start_init};
 use crate::statistics;
 use crate::workload::Surroundings;
 use crate::workload::cgroup::Cgroup;
-use crate::workload::validate;
+use crate::workload::{sysctl, validate};
 
 /// A request that is refused or fails at once.
 #[derive(Debug, thiserror::Error)]
@@ -58,7 +59,7 @@ impl Agent {
         let id = request.id;
         let answer = match request.body {
             RequestBody::Prepare(workload) => self.prepare(id, *workload),
-            RequestBody::Start => self.start(id),
+            RequestBody::Start { interfaces } => self.start(id, &interfaces),
             RequestBody::Exec { session, process } => self.exec(id, session, *process),
             RequestBody::Signal {
                 session,
@@ -87,6 +88,7 @@ impl Agent {
         self.choose_driver(&mut workload)
             .map_err(|error| failed(&error))?;
         clock::set(workload.realtime_ns).map_err(|error| failed(&RequestError::Clock(error)))?;
+        self.interface_parameters = sysctl::take_interfaces(&mut workload.sysctl);
         let cgroup = Cgroup::create(&self.surroundings.cgroups).map_err(|error| failed(&error))?;
         cgroup
             .limit(&workload.limits)
@@ -117,8 +119,13 @@ impl Agent {
         Ok(())
     }
 
-    fn start(&mut self, id: u64) -> Answer {
+    fn start(&mut self, id: u64, interfaces: &[Interface]) -> Answer {
         self.expect("Start", Phase::Prepared)?;
+        for interface in interfaces {
+            network::set_up(interface).map_err(|error| report(ErrorKind::Failed, &error))?;
+        }
+        sysctl::apply(&self.interface_parameters)
+            .map_err(|error| report(ErrorKind::Failed, &error))?;
         let transport = self.transport.clone();
         let session = self.session(WORKLOAD_SESSION)?;
         session

@@ -10,6 +10,7 @@ mod clock;
 mod control;
 mod driver;
 mod failure;
+mod network;
 mod process;
 mod process_list;
 mod reaper;

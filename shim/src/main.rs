@@ -13,6 +13,7 @@ mod gpu;
 mod host;
 mod install;
 mod monitor;
+mod network;
 mod report;
 mod sandbox;
 mod split;

@@ -18,6 +18,7 @@
 pub mod frame;
 mod gpu;
 mod message;
+mod network;
 mod process;
 mod workload;
 
@@ -26,6 +27,7 @@ pub use message::{
     AgentError, ErrorKind, Event, GuestMessage, ProcessInfo, Reply, Request, RequestBody,
     Statistics,
 };
+pub use network::{Address, Interface, Neighbour, Route};
 pub use process::{
     Capabilities, IoPriority, Process, Rlimit, Scheduler, Seccomp, Stdio, StreamToken,
     TerminalSize, User,
@@ -36,7 +38,7 @@ pub use workload::{
 
 /// Version of this protocol. Host and guest are built together; a difference is an installation
 /// error, reported and never negotiated.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// The host's context id, as virtio 1.2 section 5.10.4 has it.
 pub const HOST_CID: u32 = 2;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Limits, Process, TerminalSize, Workload};
+use crate::{Interface, Limits, Process, TerminalSize, Workload};
 
 /// What the host asks, with an id that the answer repeats.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -18,8 +18,12 @@ pub struct Request {
 pub enum RequestBody {
     /// Build the workload's surroundings (mounts, devices, cgroup, host name). Once, at `create`.
     Prepare(Box<Workload>),
-    /// Run the prepared workload's process. Once, at `start`.
-    Start,
+    /// Set these interfaces up, whose NICs are plugged in, and run the prepared workload's
+    /// process. Once, at `start`.
+    Start {
+        /// The container's interfaces but loopback.
+        interfaces: Vec<Interface>,
+    },
     /// Run another process in the workload's namespaces.
     Exec {
         /// The host's number for the session, never 0 and never used twice.

@@ -17,7 +17,7 @@ mod masks;
 mod mounts;
 pub(crate) mod path;
 mod root;
-mod sysctl;
+pub(crate) mod sysctl;
 pub(crate) mod validate;
 
 use std::path::PathBuf;

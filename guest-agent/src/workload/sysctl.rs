@@ -1,7 +1,8 @@
 //! `linux.sysctl`, written through the agent's own /proc by the workload's first process, so
 //! that the values reach its ipc and uts namespaces.
 //!
-//! Called by `workload::build` before the root changes.
+//! Called by `workload::build` before the root changes. Those of network interfaces wait: `control`
+//! sets them at `Start`, when the interfaces are there.
 
 use std::fs::OpenOptions;
 use std::io::{self, Write};
@@ -29,8 +30,24 @@ pub(crate) enum SysctlError {
     },
 }
 
+/// Directories whose parameters are an interface's, or reach all of them.
+const INTERFACES: [&str; 4] = [
+    "/proc/sys/net/ipv4/conf/",
+    "/proc/sys/net/ipv4/neigh/",
+    "/proc/sys/net/ipv6/conf/",
+    "/proc/sys/net/ipv6/neigh/",
+];
+
+/// Takes those of network interfaces out of `parameters`.
+pub(crate) fn take_interfaces(parameters: &mut Vec<(String, String)>) -> Vec<(String, String)> {
+    let is_interfaces = |(name, _): &mut (String, String)| {
+        file(name).is_some_and(|path| INTERFACES.iter().any(|below| path.starts_with(below)))
+    };
+    parameters.extract_if(.., is_interfaces).collect()
+}
+
 /// Sets every parameter, in order.
-pub(super) fn apply(parameters: &[(String, String)]) -> Result<(), SysctlError> {
+pub(crate) fn apply(parameters: &[(String, String)]) -> Result<(), SysctlError> {
     for (name, value) in parameters {
         let path = file(name).ok_or_else(|| SysctlError::Name { name: name.clone() })?;
         OpenOptions::new()
@@ -85,6 +102,23 @@ mod tests {
             path("net/ipv4/conf/eth0.1/mtu").unwrap(),
             "/proc/sys/net/ipv4/conf/eth0.1/mtu"
         );
+    }
+
+    #[test]
+    fn parameters_of_interfaces_wait() {
+        let pair = |name: &str| (name.to_owned(), "1".to_owned());
+        let mut parameters = vec![
+            pair("net.ipv4.ip_forward"),
+            pair("net.ipv4.conf.eth0/1.rp_filter"),
+            pair("kernel.shmmax"),
+            pair("net/ipv6/conf/all/disable_ipv6"),
+        ];
+        let late = take_interfaces(&mut parameters);
+        assert_eq!(
+            parameters,
+            [pair("net.ipv4.ip_forward"), pair("kernel.shmmax")]
+        );
+        assert_eq!(late.len(), 2);
     }
 
     #[test]

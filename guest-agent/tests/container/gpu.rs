@@ -64,7 +64,11 @@ fn run(workload: &Workload) -> Outcome {
     guest
         .ask(RequestBody::Prepare(Box::new(workload.clone())))
         .unwrap();
-    guest.ask(RequestBody::Start).unwrap();
+    guest
+        .ask(RequestBody::Start {
+            interfaces: Vec::new(),
+        })
+        .unwrap();
     guest.finish(0, &workload.process.stdio, b"")
 }
 
@@ -109,7 +113,11 @@ fn environment() {
     guest
         .ask(RequestBody::Prepare(Box::new(workload.clone())))
         .unwrap();
-    guest.ask(RequestBody::Start).unwrap();
+    guest
+        .ask(RequestBody::Start {
+            interfaces: Vec::new(),
+        })
+        .unwrap();
     assert_eq!(guest.exec(1, &process(script)).unwrap().stdout, announced);
     let mut own = process(script);
     own.env.push("VK_ICD_FILENAMES=/opt/mine.json".into());
@@ -177,7 +185,11 @@ fn no_gpu() {
     guest
         .ask(RequestBody::Prepare(Box::new(workload.clone())))
         .unwrap();
-    guest.ask(RequestBody::Start).unwrap();
+    guest
+        .ask(RequestBody::Start {
+            interfaces: Vec::new(),
+        })
+        .unwrap();
     let outcome = guest.finish(0, &workload.process.stdio, b"");
     assert_eq!(outcome.stdout, "0\n0\n", "{outcome:?}");
 }

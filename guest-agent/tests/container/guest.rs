@@ -85,7 +85,12 @@ impl Guest {
         guest
             .ask(RequestBody::Prepare(Box::new(workload.clone())))
             .unwrap();
-        assert_eq!(guest.ask(RequestBody::Start), Ok(Reply::Started { pid: 1 }));
+        assert_eq!(
+            guest.ask(RequestBody::Start {
+                interfaces: Vec::new()
+            }),
+            Ok(Reply::Started { pid: 1 })
+        );
         guest
     }
 

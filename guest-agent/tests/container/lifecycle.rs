@@ -38,14 +38,31 @@ fn order() {
     };
     let prepare = || RequestBody::Prepare(Box::new(workload("exec sleep 1000")));
     assert_eq!(
-        refused(guest.ask(RequestBody::Start).unwrap_err()),
+        refused(
+            guest
+                .ask(RequestBody::Start {
+                    interfaces: Vec::new()
+                })
+                .unwrap_err()
+        ),
         "Start came when the workload was Empty"
     );
     assert_eq!(guest.ask(prepare()), Ok(Reply::Done));
     refused(guest.ask(prepare()).unwrap_err());
     refused(guest.ask(exec()).unwrap_err());
-    assert_eq!(guest.ask(RequestBody::Start), Ok(Reply::Started { pid: 1 }));
-    refused(guest.ask(RequestBody::Start).unwrap_err());
+    assert_eq!(
+        guest.ask(RequestBody::Start {
+            interfaces: Vec::new()
+        }),
+        Ok(Reply::Started { pid: 1 })
+    );
+    refused(
+        guest
+            .ask(RequestBody::Start {
+                interfaces: Vec::new(),
+            })
+            .unwrap_err(),
+    );
     let error = guest
         .ask(RequestBody::EndSession { session: 9 })
         .unwrap_err();

@@ -56,7 +56,11 @@ fn missing_programs() {
         workload.process.cwd = cwd.into();
         let mut guest = Guest::boot();
         guest.ask(RequestBody::Prepare(Box::new(workload))).unwrap();
-        let error = guest.ask(RequestBody::Start).unwrap_err();
+        let error = guest
+            .ask(RequestBody::Start {
+                interfaces: Vec::new(),
+            })
+            .unwrap_err();
         (error.kind, error.message)
     };
     assert_eq!(

@@ -349,7 +349,12 @@ fn start_with(hook: Hook) -> String {
     workload.start_container_hooks = vec![hook];
     let mut guest = Guest::boot();
     guest.ask(RequestBody::Prepare(Box::new(workload))).unwrap();
-    guest.ask(RequestBody::Start).unwrap_err().message
+    guest
+        .ask(RequestBody::Start {
+            interfaces: Vec::new(),
+        })
+        .unwrap_err()
+        .message
 }
 
 fn failing_hook() {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use krun_gpu_protocol::Stdio;
+use oci_spec::runtime::LinuxNamespaceType;
 
 use crate::bundle::{Bundle, BundleError};
 use crate::cli::Global;
@@ -302,6 +303,8 @@ fn record(
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
         cgroup,
         gpu: None,
+        network: network_namespace(bundle),
+        joined: None,
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
             .unwrap_or_default(),
@@ -309,4 +312,14 @@ fn record(
             .and_then(|hooks| hooks.poststop().clone())
             .unwrap_or_default(),
     }
+}
+
+/// The network namespace that config.json names.
+fn network_namespace(bundle: &Bundle) -> Option<PathBuf> {
+    let linux = bundle.spec.linux().as_ref()?;
+    let namespaces = linux.namespaces().iter().flatten();
+    namespaces
+        .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+        .find_map(|namespace| namespace.path().clone())
+        .filter(|path| !path.as_os_str().is_empty())
 }

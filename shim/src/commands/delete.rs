@@ -9,6 +9,7 @@ use clap::Args;
 
 use super::hooks;
 use crate::cli::Global;
+use crate::network::{self, NetworkError};
 use crate::report;
 use crate::sandbox::cgroup::{self, CgroupError};
 use crate::state::{self, Container, ProcessIdentity, StateError, Status};
@@ -57,6 +58,9 @@ pub(crate) enum DeleteError {
         /// How long was waited.
         seconds: u64,
     },
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -98,6 +102,9 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
         if !matches!(supervisor.wait(PATIENCE), Ok(true)) {
             end(supervisor, container)?;
         }
+    }
+    if let (Some(joined), Some(path)) = (&record.joined, &record.network) {
+        network::part(joined, path)?;
     }
     if let Some(cgroup) = &record.cgroup {
         cgroup::remove(cgroup, &record.id)?;

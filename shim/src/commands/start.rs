@@ -1,10 +1,14 @@
-//! `start`: runs the workload of a created container, then the poststart hooks.
+//! `start`: joins the container's network, which an engine has set up by now, runs the workload of a
+//! created container, then the poststart hooks.
+
+use std::os::fd::{AsFd, BorrowedFd};
 
 use clap::Args;
 
 use crate::cli::Global;
 use crate::commands::hooks::{self, HookError};
 use crate::control::{Connection, ControlError, Reply, Request};
+use crate::network::{self, Network, NetworkError};
 use crate::state::{self, Container, StateError, Status};
 
 /// Options of `start`.
@@ -28,6 +32,9 @@ pub(crate) enum StartError {
         /// Its state.
         status: &'static str,
     },
+    /// The container's network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The monitor.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -58,8 +65,23 @@ pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
             status: status.as_str(),
         });
     }
+    let pid = container.record.process.map(|process| process.pid);
+    let network = match pid {
+        Some(pid) => network::join(container, pid)?,
+        None => Network::default(),
+    };
+    if let Some(record) = network.record {
+        // Before anything else can fail: `delete` is to find it.
+        container.record.joined = Some(record);
+        container.save()?;
+    }
     let connection = Connection::open(&container.directory)?;
-    connection.send(&Request::Start, &[])?;
+    let taps: Vec<BorrowedFd<'_>> = network.taps.iter().map(AsFd::as_fd).collect();
+    let request = Request::Start {
+        interfaces: network.interfaces,
+        notice: network.notice,
+    };
+    connection.send(&request, &taps)?;
     match connection.receive()? {
         Reply::Done => {}
         Reply::Failed(error) => return Err(StartError::Guest(error)),
@@ -67,7 +89,6 @@ pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
     }
     container.record.status = Status::Running;
     container.save()?;
-    let pid = container.record.process.map(|process| process.pid);
     let state = container.record.oci_state(Status::Running, pid);
     for hook in &container.record.poststart {
         hooks::run(hook, &state).map_err(|error| {

@@ -135,10 +135,10 @@ mod tests {
         let connection = Connection::open(&directory).unwrap();
         let null = File::open("/dev/null").unwrap();
         let descriptors = [null.as_fd(), null.as_fd()];
-        connection.send(&Request::Start, &descriptors).unwrap();
+        connection.send(&Request::Pause, &descriptors).unwrap();
         let mut channel = Channel::new(listener.accept().unwrap().0).unwrap();
         channel.fill().unwrap();
-        assert!(matches!(channel.next().unwrap(), Some(Request::Start)));
+        assert!(matches!(channel.next().unwrap(), Some(Request::Pause)));
         assert_eq!(channel.take_descriptors().len(), 2);
         channel.send(&Reply::Ended(7)).unwrap();
         assert!(matches!(connection.receive().unwrap(), Reply::Ended(7)));

@@ -8,7 +8,9 @@
 mod channel;
 mod client;
 
-use krun_gpu_protocol::{AgentError, Limits, Process, ProcessInfo, Statistics, TerminalSize};
+use krun_gpu_protocol::{
+    AgentError, Interface, Limits, Process, ProcessInfo, Statistics, TerminalSize,
+};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use channel::Channel;
@@ -27,8 +29,14 @@ pub(crate) fn ask(directory: &std::path::Path, request: &Request) -> Result<Repl
 /// What a client asks.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Request {
-    /// Run the workload (`start`).
-    Start,
+    /// Run the workload (`start`) with these network interfaces, for each of which the frame
+    /// carries a tap.
+    Start {
+        /// The interfaces; their devices are the monitor's to choose.
+        interfaces: Vec<Interface>,
+        /// What the container's standard error should say of its network.
+        notice: Option<String>,
+    },
     /// Run another process (`exec`). The frame carries one descriptor for each of its streams:
     /// standard input, output and error, or a terminal to read from and to write to.
     Exec(Box<Process>),

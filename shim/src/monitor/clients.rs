@@ -4,7 +4,7 @@
 //! and its output was written, or until the client is gone, which ends the session.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use krun_gpu_protocol::{AgentError, ErrorKind, Process, Reply, RequestBody, WORKLOAD_SESSION};
 
@@ -93,6 +93,14 @@ impl Clients {
         }
     }
 
+    /// The descriptors that a client sent.
+    pub(super) fn take_descriptors(&mut self, id: ClientId) -> Vec<OwnedFd> {
+        self.list
+            .get_mut(&id)
+            .map(|client| client.channel.take_descriptors())
+            .unwrap_or_default()
+    }
+
     /// A last message to everybody.
     pub(super) fn all_answer(&self, reply: &control::Reply) {
         for client in self.list.values().filter(|client| client.session.is_some()) {
@@ -155,7 +163,7 @@ impl Monitor {
             all,
         };
         match request {
-            Request::Start => self.start(id),
+            Request::Start { interfaces, notice } => self.start(id, interfaces, notice),
             Request::Exec(process) => self.exec(id, *process),
             Request::Signal(number) => match self.clients.session(id) {
                 Some(session) => {

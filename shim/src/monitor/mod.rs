@@ -9,6 +9,7 @@
 mod agent;
 mod boot;
 mod clients;
+mod network;
 mod reports;
 mod signals;
 mod streams;

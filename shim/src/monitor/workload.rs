@@ -3,13 +3,13 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use krun_gpu_protocol::{AgentError, ErrorKind, Reply, RequestBody, WORKLOAD_SESSION};
+use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody, WORKLOAD_SESSION};
 
 use super::agent::AgentFault;
 use super::clients::ClientId;
 use super::signals::is_deadly;
 use super::streams::say;
-use super::{Monitor, Waiting, console_tail};
+use super::{Monitor, Waiting, console_tail, network};
 use crate::control;
 use crate::report;
 use crate::trace;
@@ -43,24 +43,33 @@ impl Phase {
 }
 
 impl Monitor {
-    /// `start` was called.
-    pub(super) fn start(&mut self, client: ClientId) -> Result<(), AgentFault> {
+    /// `start` was called, with a tap for each of these interfaces.
+    pub(super) fn start(
+        &mut self,
+        client: ClientId,
+        mut interfaces: Vec<Interface>,
+        notice: Option<String>,
+    ) -> Result<(), AgentFault> {
+        let refusal = |message: String| AgentError {
+            kind: ErrorKind::Refused,
+            message,
+            errno: 0,
+        };
+        let taps = self.clients.take_descriptors(client);
         if self.phase != Phase::Prepared {
-            let refusal = AgentError {
-                kind: ErrorKind::Refused,
-                message: "the container was started already".to_owned(),
-                errno: 0,
-            };
+            let refusal = refusal("the container was started already".to_owned());
             self.clients.answer(client, Err(refusal));
             return Ok(());
         }
-        if has_network() {
-            say(
-                &self.error,
-                "the container has a network, but its VM has no NIC yet: only loopback works",
-            );
+        if let Err(error) = network::plug(&self.vm, &mut interfaces, taps) {
+            let refusal = refusal(report::chain(&error));
+            self.clients.answer(client, Err(refusal));
+            return Ok(());
         }
-        let id = self.agent.send(RequestBody::Start)?;
+        if let Some(notice) = notice {
+            say(&self.error, &notice);
+        }
+        let id = self.agent.send(RequestBody::Start { interfaces })?;
         self.pending.insert(id, Waiting::Start(client));
         self.phase = Phase::Starting;
         Ok(())
@@ -203,12 +212,6 @@ impl Monitor {
         self.clients.all_answer(&control::Reply::Ended(137));
         exit(GUEST_FAILED)
     }
-}
-
-/// Whether there is an interface other than loopback in our network namespace.
-fn has_network() -> bool {
-    nix::net::if_::if_nameindex()
-        .is_ok_and(|interfaces| interfaces.iter().any(|interface| interface.name() != c"lo"))
 }
 
 /// Ends the process at once, all its threads with it. The guest's memory needs no tidying.

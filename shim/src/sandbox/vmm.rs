@@ -20,6 +20,7 @@ use crate::descriptors;
 use crate::gpu::HostSide;
 use crate::install::Parts;
 use crate::monitor::{self, MonitorError, Reports, StandardStreams};
+use crate::network::MOST_INTERFACES;
 use crate::split::Machine;
 use crate::terminal::{Terminal, TerminalError};
 use crate::trace;
@@ -126,7 +127,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
             )
         }),
         gpu,
-        nic_slots: 0,
+        nic_slots: MOST_INTERFACES,
     };
     let vm = MicroVm::build(config)?;
     privileges::drop_root_rights()?;

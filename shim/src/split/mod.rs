@@ -15,7 +15,7 @@
 //! | `linux.rootfsPropagation` | yes | yes | [`sandbox`], here |
 //! | `linux.personality` | - | applied | [`process`] |
 //! | `linux.intelRdt`, `memoryPolicy`, `mountLabel` | yes | - | [`sandbox`] |
-//! | `linux.netDevices` | refused until there is a NIC | - | here |
+//! | `linux.netDevices` | refused | - | here |
 //! | `hooks` | all but startContainer | startContainer | [`sandbox`], here |
 //! | `vm`, `annotations` | the VM's size, its GPU | the GPU's driver | [`machine`], [`gpu`], [`annotations`] |
 //!
@@ -206,7 +206,8 @@ pub(crate) fn split(
         return Err(SplitError::Unsupported {
             field: "linux.netDevices",
             value: name.clone(),
-            reason: "this version of krun-gpu has no network yet",
+            reason: "a device of the host's is not moved into a VM; let an engine make the container's \
+                     interface (macvlan)",
         });
     }
     let resources = linux.resources().as_ref();

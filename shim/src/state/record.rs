@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::id::ContainerId;
 use super::process::ProcessIdentity;
 use crate::gpu::GpuRecord;
+use crate::network::NetworkRecord;
 
 /// Version of the specification that our states follow.
 pub(crate) const OCI_VERSION: &str = "1.2.0";
@@ -73,6 +74,10 @@ pub(crate) struct Record {
     pub(crate) cgroup: Option<CgroupRecord>,
     /// The container's GPU.
     pub(crate) gpu: Option<GpuRecord>,
+    /// The network namespace of config.json, if it names one.
+    pub(crate) network: Option<PathBuf>,
+    /// What `start` did there, for `delete`.
+    pub(crate) joined: Option<NetworkRecord>,
     /// Hooks still to run.
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.
