@@ -13,6 +13,7 @@ use crate::gpu::probe::Probe;
 use crate::gpu::{self, Choice, GpuError, render_server};
 use crate::host;
 use crate::install;
+use crate::network;
 use crate::report;
 
 /// Options of `check`.
@@ -116,6 +117,7 @@ fn look() -> Vec<Item> {
         Item::new("guest initramfs", Verdict::Failed, file(&initramfs)),
         Item::new("cgroup v2", Verdict::Failed, cgroup()),
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
+        Item::new("network", Verdict::Missing, tun()),
     ];
     gpu::use_driver_files(&policy);
     items.push(Item::new(
@@ -158,6 +160,18 @@ fn cgroup() -> Result<String, String> {
         return Ok("/sys/fs/cgroup".to_owned());
     }
     Err("/sys/fs/cgroup is not cgroup v2: boot with systemd.unified_cgroup_hierarchy=1".to_owned())
+}
+
+/// Containers with `--network none` run without it.
+fn tun() -> Result<String, String> {
+    let device = network::TUN;
+    match File::options().read(true).write(true).open(device) {
+        Ok(_) => Ok(format!("{device} makes taps")),
+        Err(error) => Err(format!(
+            "{device}: {}; `modprobe tun` loads its driver, and its mode should be 0666",
+            report::io_words(&error)
+        )),
+    }
 }
 
 fn user_namespaces() -> Result<String, String> {

@@ -24,6 +24,7 @@ use krun_gpu_protocol::Interface;
 use serde::{Deserialize, Serialize};
 
 use self::namespace::Namespace;
+pub(crate) use self::tap::DEVICE as TUN;
 use crate::host;
 use crate::state::Container;
 

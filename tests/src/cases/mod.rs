@@ -8,6 +8,7 @@ mod exec;
 mod gpu;
 mod images;
 mod lifecycle;
+mod network;
 mod process;
 mod resources;
 mod rootless;
@@ -51,6 +52,7 @@ pub(crate) fn all() -> Vec<Case> {
         resources::CASES,
         death::CASES,
         rootless::CASES,
+        network::CASES,
         bad_input::CASES,
         check::CASES,
         gpu::asking::CASES,

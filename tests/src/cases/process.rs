@@ -71,10 +71,6 @@ pub(super) const CASES: &[Case] = &[
         name: "process::no_descriptor_leaks_into_it",
         run: no_descriptor_leaks_into_it,
     },
-    Case {
-        name: "process::default_network_says_that_there_is_no_nic",
-        run: default_network_says_that_there_is_no_nic,
-    },
 ];
 
 fn environment() -> Outcome {
@@ -165,14 +161,4 @@ fn masked_paths() -> Outcome {
 fn no_descriptor_leaks_into_it() -> Outcome {
     let ours = sh("run $BB sh -c 'ls /proc/1/fd | tr \"\\n\" \" \"'")?;
     ensure(ours.stdout == "0 1 2 ", || ours.to_string())
-}
-
-fn default_network_says_that_there_is_no_nic() -> Outcome {
-    let ours = sh("podman run --rm --runtime $RUNTIME $BB echo started")?;
-    ensure(
-        ours.status == 0
-            && ours.stdout == "started\n"
-            && ours.stderr.matches("no NIC").count() == 1,
-        || ours.to_string(),
-    )
 }

@@ -55,7 +55,7 @@ fn a_frame_that_is_sent_arrives_as_it_was() {
 #[test]
 fn a_large_frame_fills_many_buffers_and_small_ones_one_each() {
     let mut guest = Guest::new(&[]);
-    for slot in 0..100 {
+    for slot in 0..200 {
         guest.offer(slot, 1536);
     }
     let mut next = 0;

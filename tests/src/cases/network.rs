@@ -1,0 +1,251 @@
+//! Networks: a container in a VM is on Podman's networks as it is under crun.
+
+use libtest_mimic::Failed;
+
+use crate::harness::bundle::Bundle;
+use crate::harness::command::{sh_as_user, sh_with};
+use crate::harness::{Case, Outcome, Output, ensure, images, same, sh};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "network::default_bridge",
+        run: default_bridge,
+    },
+    Case {
+        name: "network::none",
+        run: none,
+    },
+    Case {
+        name: "network::names_between_containers",
+        run: names_between_containers,
+    },
+    Case {
+        name: "network::published_ports",
+        run: published_ports,
+    },
+    Case {
+        name: "network::two_networks",
+        run: two_networks,
+    },
+    Case {
+        name: "network::parameters",
+        run: parameters,
+    },
+    Case {
+        name: "network::bulk",
+        run: bulk,
+    },
+    Case {
+        name: "network::rootless",
+        run: rootless,
+    },
+    Case {
+        name: "network::namespace_stays_as_it_was",
+        run: namespace_stays_as_it_was,
+    },
+    Case {
+        name: "network::shared_with_others",
+        run: shared_with_others,
+    },
+];
+
+/// Shell functions of these cases.
+const PRELUDE: &str = r#"
+# Runs a command until it succeeds.
+patiently() { for i in $(seq 300); do "$@" 2>/dev/null && return; sleep 0.1; done; echo "never: $*"; }
+# An interface as `ip` shows it, without what a veth and a NIC differ in.
+look='for dev in $(ls /sys/class/net | grep -v -e ^lo -e ^sit -e ^tunl); do
+    echo $dev $(cat /sys/class/net/$dev/address /sys/class/net/$dev/mtu)
+    ip -o addr show dev $dev | awk "{print \$2, \$3, \$4, \$5, \$6}"; done
+    ip route | sed "s/ *src.*//" | sort -u; ip -6 route | grep -v -e fe80 -e ff00 -e multicast | cut -d" " -f1-5'
+# The host's own programs in a container.
+tools="-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro"
+"#;
+
+fn script(text: &str) -> String {
+    format!("{PRELUDE}{text}")
+}
+
+/// Addresses, routes, MTU and names agree with crun's, and the gateway answers.
+fn default_bridge() -> Outcome {
+    let ours = same(&script(
+        r#"podman run --rm --runtime $RUNTIME --ip 10.88.77.5 --mac-address 02:11:22:33:44:55 --name bridged --hostname bridged $BB sh -c "
+            $look; grep bridged /etc/hosts | cut -f1; ping -c 1 -W 10 10.88.0.1 | grep -o '1 packets received'"
+        podman run -d --runtime $RUNTIME --name c $BB sleep 1000 >/dev/null
+        test $(podman inspect c --format '{{.NetworkSettings.IPAddress}}') = \
+            $(podman exec c ip -o -4 addr show dev eth0 | sed 's/.*inet \([^/]*\).*/\1/') && echo same
+        ping -c 1 -W 10 $(podman inspect c --format '{{.NetworkSettings.IPAddress}}') | grep -o '1 received'
+        podman rm -f -t 0 c >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout.contains("10.88.77.5/16")
+            && ours.stdout.contains("1 packets received")
+            && ours.stdout.contains("same\n1 received"),
+        || ours.to_string(),
+    )
+}
+
+fn none() -> Outcome {
+    let ours = same("run $BB sh -c 'ls /sys/class/net; ip -o addr; ip route' | cut -d' ' -f1-4")?;
+    ensure(ours.stderr.is_empty(), || ours.to_string())
+}
+
+/// aardvark-dns finds a container in a VM, and is found by it; so it goes with one under crun.
+fn names_between_containers() -> Outcome {
+    let script = script(
+        r#"podman network create -q n1 >/dev/null
+        serve='mkdir /w; hostname >/w/name; httpd -f -p 80 -h /w'
+        podman run -d --runtime $RUNTIME --network n1 --network-alias other --name server --hostname server $BB sh -c "$serve" >/dev/null
+        podman run -d --runtime crun --network n1 --name peer --hostname peer $BB sh -c "$serve" >/dev/null
+        for runtime in $RUNTIME crun; do
+            podman run --rm --runtime $runtime --network n1 $BB sh -c '
+                for name in server other peer; do
+                    for i in $(seq 100); do wget -q -O /n http://$name/name 2>/dev/null && break; sleep 0.1; done; cat /n
+                    ping -c 1 -W 10 $name | grep -o "1 packets received"
+                done; grep -c ^nameserver /etc/resolv.conf'
+        done
+        podman rm -f -t 0 server peer >/dev/null; podman network rm n1 >/dev/null"#,
+    );
+    let ours = same(&script)?;
+    ensure(
+        ours.stdout.matches("1 packets received").count() == 6,
+        || ours.to_string(),
+    )
+}
+
+fn published_ports() -> Outcome {
+    let ours = same(&script(
+        r#"podman run -d --runtime $RUNTIME $tools -p 8080:80 -p 127.0.0.1:8081:80 -p 81:80 -p 5353:53/udp --name server $BB sh -c '
+            mkdir /w; echo served >/w/page; httpd -p 80 -h /w; exec /usr/bin/socat UDP-RECVFROM:53,fork EXEC:/bin/cat' >/dev/null
+        own=$(ip -4 -o addr show podman0 | sed 's/.*inet \([^/]*\).*/\1/')
+        for url in 127.0.0.1:8080 127.0.0.1:8081 127.0.0.1:81 $own:8080; do patiently busybox wget -q -O- http://$url/page; done
+        busybox wget -T 5 -q -O- http://$own:8081/page >/dev/null 2>&1 || echo loopback only
+        answer() { [ "$(echo ping | timeout 5 socat -t 2 - UDP:127.0.0.1:5353)" = ping ] && echo udp; }
+        patiently answer
+        podman run --rm --runtime $RUNTIME $BB wget -q -O- http://$own:8080/page
+        podman rm -f -t 0 server >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout.matches("served").count() == 5 && ours.stdout.contains("udp"),
+        || ours.to_string(),
+    )
+}
+
+fn two_networks() -> Outcome {
+    same(&script(
+        r#"podman network create -q --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 n1 >/dev/null
+        podman network create -q --subnet 10.92.0.0/24 --opt mtu=1400 n2 >/dev/null
+        podman run --rm --runtime $RUNTIME --network n1:ip=10.91.0.9,ip6=fd91::9,mac=02:00:00:00:91:09 \
+            --network n2:ip=10.92.0.9,mac=02:00:00:00:92:09,interface_name=second --dns 192.0.2.53 $BB sh -c "
+            $look; grep nameserver /etc/resolv.conf | tail -n 1
+            for gateway in 10.91.0.1 10.92.0.1; do ping -c 1 -W 10 \$gateway | grep -o '1 packets received'; done
+            ping -6 -c 1 -W 10 fd91::1 | grep -o '1 packets received'"
+        podman network rm n1 n2 >/dev/null"#,
+    ))
+    .map(drop)
+}
+
+fn parameters() -> Outcome {
+    same(&script(
+        r#"podman run --rm --runtime $RUNTIME --sysctl net.ipv4.conf.eth0.rp_filter=2 --sysctl net.ipv4.ip_local_port_range='4000 5000' \
+            --sysctl net.ipv6.conf.all.disable_ipv6=1 $BB sh -c '
+            cat /proc/sys/net/ipv4/conf/eth0/rp_filter /proc/sys/net/ipv4/ip_local_port_range; ip -6 -o addr | wc -l'"#,
+    ))
+    .map(drop)
+}
+
+/// 64 MiB each way arrive as they were, and the VMM does not grow by them.
+fn bulk() -> Outcome {
+    let ours = sh(&script(
+        r#"head -c 67108864 /dev/urandom >/tmp/bulk; sum=$(md5sum </tmp/bulk)
+        podman run -d --runtime $RUNTIME --name c $BB sh -c 'mkdir /w; echo ready >/w/page; httpd -f -p 80 -h /w' >/dev/null
+        ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
+        patiently busybox wget -q -O- http://$ip/page
+        busybox httpd -f -p 8099 -h /tmp & server=$!
+        files() { ls /proc/$pid/fd | wc -l; }
+        before=$(files)
+        podman exec c sh -c 'wget -q -O /w/bulk http://10.88.0.1:8099/bulk; md5sum </w/bulk' | grep -qF "$sum" && echo received
+        busybox wget -q -O- http://$ip/bulk | md5sum | grep -qF "$sum" && echo sent
+        [ $(files) -le $((before + 4)) ] && echo no descriptors lost
+        kill $server; rm /tmp/bulk; podman rm -f -t 0 c >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout == "ready\nreceived\nsent\nno descriptors lost\n",
+        || ours.to_string(),
+    )
+}
+
+/// Runs `text` for the ordinary user, on a host that has an address of its own.
+fn as_user(runtime: &str, text: &str) -> Result<Output, Failed> {
+    images::busybox_of_user()?;
+    let made = sh_with(
+        runtime,
+        "ip link add dummy0 type dummy && ip addr add 192.0.2.10/24 dev dummy0 && ip link set dummy0 up && ip route add default via 192.0.2.1 dev dummy0",
+    )?;
+    let outcome = sh_as_user(runtime, &script(text));
+    let removed = sh_with(runtime, "ip link del dummy0")?;
+    ensure(made.status == 0 && removed.status == 0, || {
+        format!("{made}\n{removed}")
+    })?;
+    outcome
+}
+
+/// pasta's network: its address, the way out, and published ports on loopback and elsewhere.
+fn rootless() -> Outcome {
+    let text = r#"podman run -d --runtime $RUNTIME -p 8080:80 --name c $BB sh -c "mkdir /w; ($look) >/w/page; httpd -f -p 80 -h /w" >/dev/null
+        patiently busybox wget -q -O- http://127.0.0.1:8080/page
+        busybox wget -T 10 -q -O- http://192.0.2.10:8080/page | head -n 1
+        mkdir /tmp/out; echo outside >/tmp/out/page; busybox httpd -f -p 8097 -h /tmp/out & server=$!
+        podman exec c sh -c 'wget -T 10 -q -O- http://host.containers.internal:8097/page'
+        kill $server; rm -r /tmp/out; podman rm -f -t 0 c >/dev/null"#;
+    let crun = as_user("crun", text)?;
+    let ours = as_user("krun-gpu", text)?;
+    ensure(
+        crun.stdout == ours.stdout
+            && ours.stdout.contains("192.0.2.10")
+            && ours.stdout.ends_with("outside\n"),
+        || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
+    )
+}
+
+/// A network namespace that outlives its container has no filter, tap or changed address left.
+fn namespace_stays_as_it_was() -> Outcome {
+    let bundle = Bundle::new(&["cat", "/proc/net/route"])?;
+    bundle.edit(|config| {
+        let namespaces = config["linux"]["namespaces"].as_array_mut();
+        for namespace in namespaces.into_iter().flatten() {
+            if namespace["type"] == "network" {
+                namespace["path"] = "/run/netns/krun-test".into();
+            }
+        }
+    })?;
+    let ours = bundle.sh(
+        "krun-gpu",
+        r#"ip netns add krun-test; inside="ip netns exec krun-test"
+        ip link add krun-outside type veth peer name eth7 netns krun-test
+        ip link set krun-outside up; $inside ip addr add 10.99.0.2/24 dev eth7; $inside ip link set eth7 up
+        state() { $inside ip -o link | cut -d: -f2; $inside ip -o -4 addr; $inside tc qdisc show; $inside tc filter show dev eth7 ingress; }
+        state >before
+        for i in 1 2; do $RUNTIME run again | grep -c ^eth7; done
+        state >after; diff before after && echo clean
+        ip netns del krun-test"#,
+    )?;
+    ensure(ours.stdout == "1\n1\nclean\n", || ours.to_string())
+}
+
+/// What a VM cannot share is said, and the container runs with loopback.
+fn shared_with_others() -> Outcome {
+    let ours = sh(
+        r#"podman run --rm --runtime $RUNTIME --network host $BB ls /sys/class/net
+        podman run -d --runtime crun --name other $BB sleep 1000 >/dev/null
+        podman run --rm --runtime $RUNTIME --network container:other $BB true
+        podman exec other ping -c 1 -W 10 10.88.0.1 | grep -o '1 packets received'
+        podman rm -f -t 0 other >/dev/null"#,
+    )?;
+    ensure(
+        ours.stdout == "lo\n1 packets received\n"
+            && ours.stderr.contains("shares the host's network")
+            && ours.stderr.contains("shares the network of process"),
+        || ours.to_string(),
+    )
+}
