@@ -69,7 +69,7 @@ fn script(text: &str) -> String {
 /// Addresses, routes, MTU and names agree with crun's, and the gateway answers.
 fn default_bridge() -> Outcome {
     let ours = same(&script(
-        r#"podman run --rm --runtime $RUNTIME --ip 10.88.77.5 --mac-address 02:11:22:33:44:55 --name bridged --hostname bridged $BB sh -c "
+        r#"podman run --rm --runtime $RUNTIME --cap-add NET_RAW --ip 10.88.77.5 --mac-address 02:11:22:33:44:55 --name bridged --hostname bridged $BB sh -c "
             $look; grep bridged /etc/hosts | cut -f1; ping -c 1 -W 10 10.88.0.1 | grep -o '1 packets received'"
         podman run -d --runtime $RUNTIME --name c $BB sleep 1000 >/dev/null
         test $(podman inspect c --format '{{.NetworkSettings.IPAddress}}') = \
@@ -98,7 +98,7 @@ fn names_between_containers() -> Outcome {
         podman run -d --runtime $RUNTIME --network n1 --network-alias other --name server --hostname server $BB sh -c "$serve" >/dev/null
         podman run -d --runtime crun --network n1 --name peer --hostname peer $BB sh -c "$serve" >/dev/null
         for runtime in $RUNTIME crun; do
-            podman run --rm --runtime $runtime --network n1 $BB sh -c '
+            podman run --rm --runtime $runtime --cap-add NET_RAW --network n1 $BB sh -c '
                 for name in server other peer; do
                     for i in $(seq 100); do wget -q -O /n http://$name/name 2>/dev/null && break; sleep 0.1; done; cat /n
                     ping -c 1 -W 10 $name | grep -o "1 packets received"
@@ -135,7 +135,7 @@ fn two_networks() -> Outcome {
     same(&script(
         r#"podman network create -q --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 n1 >/dev/null
         podman network create -q --subnet 10.92.0.0/24 --opt mtu=1400 n2 >/dev/null
-        podman run --rm --runtime $RUNTIME --network n1:ip=10.91.0.9,ip6=fd91::9,mac=02:00:00:00:91:09 \
+        podman run --rm --runtime $RUNTIME --cap-add NET_RAW --network n1:ip=10.91.0.9,ip6=fd91::9,mac=02:00:00:00:91:09 \
             --network n2:ip=10.92.0.9,mac=02:00:00:00:92:09,interface_name=second --dns 192.0.2.53 $BB sh -c "
             $look; grep nameserver /etc/resolv.conf | tail -n 1
             for gateway in 10.91.0.1 10.92.0.1; do ping -c 1 -W 10 \$gateway | grep -o '1 packets received'; done
@@ -237,7 +237,7 @@ fn namespace_stays_as_it_was() -> Outcome {
 fn shared_with_others() -> Outcome {
     let ours = sh(
         r#"podman run --rm --runtime $RUNTIME --network host $BB ls /sys/class/net
-        podman run -d --runtime crun --name other $BB sleep 1000 >/dev/null
+        podman run -d --runtime crun --cap-add NET_RAW --name other $BB sleep 1000 >/dev/null
         podman run --rm --runtime $RUNTIME --network container:other $BB true
         podman exec other ping -c 1 -W 10 10.88.0.1 | grep -o '1 packets received'
         podman rm -f -t 0 other >/dev/null"#,

@@ -14,8 +14,8 @@
 //! kernel does not take. Addresses of buffers are looked up in guest memory, never trusted. A
 //! queue that makes no sense is left alone until the device is reset. There is no control queue.
 
+mod counters;
 mod header;
-mod link;
 mod receive;
 mod slot;
 #[cfg(test)]
@@ -32,16 +32,15 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_CSUM, VIRTIO_NET_F_GUEST_CSUM, VIRTIO_NET_F_GUEST_ECN, VIRTIO_NET_F_GUEST_TSO4,
     VIRTIO_NET_F_GUEST_TSO6, VIRTIO_NET_F_GUEST_USO4, VIRTIO_NET_F_GUEST_USO6,
     VIRTIO_NET_F_HOST_ECN, VIRTIO_NET_F_HOST_TSO4, VIRTIO_NET_F_HOST_TSO6, VIRTIO_NET_F_HOST_USO,
-    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU, VIRTIO_NET_F_STATUS,
-    VIRTIO_NET_S_LINK_UP,
+    VIRTIO_NET_F_MAC, VIRTIO_NET_F_MRG_RXBUF, VIRTIO_NET_F_MTU,
 };
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
 
 use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice};
 
+pub use counters::NetStatistics;
 use header::Rules;
-pub use link::NetStatistics;
 use slot::{Nic, Shared};
 pub use slot::{NicConfig, NicSlot};
 use worker::Active;
@@ -53,7 +52,8 @@ const QUEUE_SIZES: [u16; 2] = [256, 256];
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
-const FEATURES: [u32; 14] = [
+/// Without VIRTIO_NET_F_STATUS the link is always up: with it, Linux takes a second to believe so.
+const FEATURES: [u32; 13] = [
     VIRTIO_NET_F_CSUM,
     VIRTIO_NET_F_GUEST_CSUM,
     VIRTIO_NET_F_MTU,
@@ -65,7 +65,6 @@ const FEATURES: [u32; 14] = [
     VIRTIO_NET_F_HOST_TSO6,
     VIRTIO_NET_F_HOST_ECN,
     VIRTIO_NET_F_MRG_RXBUF,
-    VIRTIO_NET_F_STATUS,
     VIRTIO_RING_F_EVENT_IDX,
     virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC,
 ];
@@ -144,15 +143,8 @@ impl VirtioDevice for Net {
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut config = [0; 12];
         if let Some(nic) = &self.shared.lock().nic {
-            let status = match nic.link.is_up() {
-                true => VIRTIO_NET_S_LINK_UP,
-                false => 0,
-            };
-            let [low, ..] = status.to_le_bytes();
+            // Link status and number of queues are not there without their features.
             config[..6].copy_from_slice(&nic.mac);
-            config[6] = low;
-            // One pair of queues; the field is not there without VIRTIO_NET_F_MQ.
-            config[8] = 1;
             config[10..].copy_from_slice(&nic.mtu.to_le_bytes());
         }
         let skip = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -181,14 +173,14 @@ impl VirtioDevice for Net {
         };
         let receive = next(RECEIVE)?;
         let transmit = next(TRANSMIT)?;
-        let mut state = self.shared.lock();
+        let state = self.shared.lock();
         let Some(nic) = &state.nic else {
             return Err(host(io::Error::other("the slot is empty")));
         };
         nic.worker
             .activate(Active {
                 memory: activation.memory,
-                interrupt: activation.interrupt.clone(),
+                interrupt: activation.interrupt,
                 rules: Rules {
                     features: activation.features,
                     mtu: nic.mtu,
@@ -196,14 +188,11 @@ impl VirtioDevice for Net {
                 receive,
                 transmit,
             })
-            .map_err(host)?;
-        state.interrupt = Some(activation.interrupt);
-        Ok(())
+            .map_err(host)
     }
 
     fn reset(&mut self) {
-        let mut state = self.shared.lock();
-        state.interrupt = None;
+        let state = self.shared.lock();
         if let Some(nic) = &state.nic
             && let Err(error) = nic.worker.deactivate()
         {

@@ -4,11 +4,10 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::NetError;
-use super::link::{Link, NetStatistics};
+use super::counters::{Counters, NetStatistics};
 use super::wire::Wire;
 use super::worker::WorkerHandle;
 use crate::sys::tap::{Offloads, Tap};
-use crate::virtio::Interrupt;
 
 /// The least MTU of an Ethernet interface, and the one that every link of the Internet has.
 const LEAST_MTU: u16 = 68;
@@ -40,8 +39,6 @@ pub(super) struct Shared {
 #[derive(Debug, Default)]
 pub(super) struct State {
     pub(super) nic: Option<Nic>,
-    /// Of the driver, while there is one.
-    pub(super) interrupt: Option<Interrupt>,
 }
 
 /// A NIC in its slot.
@@ -51,7 +48,7 @@ pub(super) struct Nic {
     pub(super) mtu: u16,
     /// UDP segmentation, which kernels before 6.2 do not have.
     pub(super) udp_segments: bool,
-    pub(super) link: Arc<Link>,
+    pub(super) counters: Arc<Counters>,
     pub(super) worker: WorkerHandle,
 }
 
@@ -74,13 +71,13 @@ impl Shared {
         if state.nic.is_some() {
             return Err(NetError::Taken);
         }
-        let link = Arc::<Link>::default();
-        let worker = WorkerHandle::start(wire, Arc::clone(&link))?;
+        let counters = Arc::<Counters>::default();
+        let worker = WorkerHandle::start(wire, Arc::clone(&counters))?;
         state.nic = Some(Nic {
             mac,
             mtu,
             udp_segments,
-            link,
+            counters,
             worker,
         });
         Ok(())
@@ -113,20 +110,9 @@ impl NicSlot {
             .plug(Box::new(tap), config.mac, config.mtu, udp_segments)
     }
 
-    /// Takes the link down for good: the guest sees that it has no carrier.
-    pub fn cut(&self) {
-        let state = self.shared.lock();
-        if let Some(nic) = &state.nic {
-            nic.link.cut();
-        }
-        if let Some(interrupt) = &state.interrupt {
-            interrupt.signal_config();
-        }
-    }
-
     /// What went over the link; `None` for an empty slot.
     pub fn statistics(&self) -> Option<NetStatistics> {
         let state = self.shared.lock();
-        state.nic.as_ref().map(|nic| nic.link.statistics())
+        state.nic.as_ref().map(|nic| nic.counters.statistics())
     }
 }

@@ -2,7 +2,7 @@
 //! device's commands, and sleeps while there are none.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token, Waker};
 
-use super::link::Link;
+use super::counters::Counters;
 use super::receive::{Passed, Receive};
 use super::transmit::Transmit;
 use super::wire::Wire;
@@ -51,7 +51,7 @@ pub(super) struct WorkerHandle {
 
 impl WorkerHandle {
     /// Starts the thread. Until a driver is there, frames wait in the host's queue.
-    pub(super) fn start(wire: Box<dyn Wire>, link: Arc<Link>) -> Result<Self, NetError> {
+    pub(super) fn start(wire: Box<dyn Wire>, counters: Arc<Counters>) -> Result<Self, NetError> {
         let poll = Poll::new().map_err(NetError::Poll)?;
         let waker = Waker::new(poll.registry(), COMMAND).map_err(NetError::Poll)?;
         let descriptor = wire.as_fd().as_raw_fd();
@@ -63,7 +63,7 @@ impl WorkerHandle {
             poll,
             commands,
             wire,
-            link,
+            counters,
             running: None,
             dead: false,
         };
@@ -112,7 +112,7 @@ struct Worker {
     poll: Poll,
     commands: Receiver<Command>,
     wire: Box<dyn Wire>,
-    link: Arc<Link>,
+    counters: Arc<Counters>,
     running: Option<Running>,
     /// The wire was cut.
     dead: bool,
@@ -174,11 +174,9 @@ impl Worker {
         let received = received.unwrap_or_else(|error| {
             tracing::warn!(%error, "a NIC's host interface is gone");
             self.dead = true;
-            self.link.cut();
-            running.interrupt.signal_config();
             Passed::default()
         });
-        self.link.count(&sent, &received);
+        self.counters.count(&sent, &received);
         if sent.interrupt || received.interrupt {
             running.interrupt.signal_used();
         }

@@ -23,17 +23,13 @@ fn frame(length: usize) -> Vec<u8> {
 }
 
 #[test]
-fn the_configuration_names_address_link_and_mtu() {
+fn the_configuration_names_address_and_mtu() {
     let guest = Guest::new(&[]);
     let mut config = [0xff; 14];
     guest.device.read_config(0, &mut config);
     assert_eq!(config[..6], MAC);
-    assert_eq!(config[6..8], [1, 0]);
     assert_eq!(config[10..12], MTU.to_le_bytes());
     assert_eq!(config[12..], [0, 0]);
-    guest.slot.cut();
-    guest.device.read_config(6, &mut config[..2]);
-    assert_eq!(config[..2], [0, 0]);
     guest.device.read_config(u64::MAX, &mut config);
     assert_eq!(config, [0; 14]);
     assert_eq!(guest.accepted.lock().unwrap().unwrap() & 1 << 32, 0);
@@ -142,7 +138,7 @@ fn a_driver_that_comes_back_after_a_reset_goes_on() {
 }
 
 #[test]
-fn a_wire_that_is_cut_takes_the_link_down() {
+fn a_wire_that_is_cut_costs_frames_alone() {
     let mut guest = Guest::new(&NO_SEGMENTS);
     guest.offer(0, 1536);
     guest.works();

@@ -1,13 +1,12 @@
-//! A NIC's link as its thread, its driver and its owner see it: up or down, and what went over it.
+//! What went over a NIC's link: its thread counts, its owner looks.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::receive::Passed;
 
-/// The link.
+/// The counters.
 #[derive(Debug, Default)]
-pub(super) struct Link {
-    down: AtomicBool,
+pub(super) struct Counters {
     sent: AtomicU64,
     sent_dropped: AtomicU64,
     received: AtomicU64,
@@ -27,16 +26,7 @@ pub struct NetStatistics {
     pub received_dropped: u64,
 }
 
-impl Link {
-    pub(super) fn is_up(&self) -> bool {
-        !self.down.load(Ordering::SeqCst)
-    }
-
-    /// Takes the link down for good.
-    pub(super) fn cut(&self) {
-        self.down.store(true, Ordering::SeqCst);
-    }
-
+impl Counters {
     pub(super) fn count(&self, sent: &Passed, received: &Passed) {
         for (counter, frames) in [
             (&self.sent, sent.frames),
