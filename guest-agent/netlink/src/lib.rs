@@ -10,6 +10,8 @@ mod connection;
 mod link;
 mod neighbour;
 mod route;
+mod watch;
 
 pub use connection::{Netlink, NetlinkError};
 pub use link::{Link, LinkChange};
+pub use watch::{LinkEvent, LinkWatch};

@@ -47,7 +47,11 @@ impl Netlink {
     pub fn links(&mut self) -> Result<Vec<Link>, NetlinkError> {
         let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let links = self.dump("list the network interfaces", request)?;
-        Ok(links.iter().filter_map(read).collect())
+        let read = links.iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewLink(message) => Some(read(message)),
+            _ => None,
+        });
+        Ok(read.collect())
     }
 
     /// The interface with this name.
@@ -90,10 +94,7 @@ impl Netlink {
     }
 }
 
-fn read(message: &RouteNetlinkMessage) -> Option<Link> {
-    let RouteNetlinkMessage::NewLink(message) = message else {
-        return None;
-    };
+pub(crate) fn read(message: &LinkMessage) -> Link {
     let header = &message.header;
     let mut link = Link {
         index: header.index,
@@ -116,5 +117,5 @@ fn read(message: &RouteNetlinkMessage) -> Option<Link> {
             _ => {}
         }
     }
-    Some(link)
+    link
 }

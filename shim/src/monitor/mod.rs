@@ -9,6 +9,7 @@
 mod agent;
 mod boot;
 mod clients;
+mod links;
 mod network;
 mod reports;
 mod signals;
@@ -29,6 +30,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::agent::{Agent, AgentFault};
 pub(crate) use self::boot::{MonitorError, boot};
 use self::clients::{ClientId, Clients};
+use self::links::Links;
 pub(crate) use self::reports::Reports;
 use self::signals::{Notice, Signals};
 pub(crate) use self::streams::StandardStreams;
@@ -59,6 +61,8 @@ pub(crate) struct Monitor {
     reports: Reports,
     /// The lifeline of the GPU's render server, while that runs.
     render_server: Option<OwnedFd>,
+    /// The interfaces of the container's network namespace, if the guest has any of them.
+    links: Option<Links>,
     phase: Phase,
     /// The VM ended, and the muxer knows.
     vm_ended: bool,
@@ -89,6 +93,7 @@ enum Ready {
     Client(ClientId),
     Output,
     RenderServer,
+    Links,
 }
 
 impl Monitor {
@@ -118,6 +123,7 @@ impl Monitor {
             error,
             reports,
             render_server,
+            links: None,
             phase: Phase::Prepared,
             vm_ended: false,
             last_session,
@@ -167,6 +173,9 @@ impl Monitor {
         if let Some(lifeline) = &self.render_server {
             watched.push((Ready::RenderServer, lifeline.as_fd()));
         }
+        if let Some(links) = &self.links {
+            watched.push((Ready::Links, links.descriptor()));
+        }
         for (id, client) in self.clients.iter() {
             watched.push((Ready::Client(id), client.as_fd()));
             watched.extend(
@@ -212,6 +221,7 @@ impl Monitor {
                 Ready::Client(id) => self.serve(id)?,
                 Ready::Output => {}
                 Ready::RenderServer => self.render_server_ended(),
+                Ready::Links => self.links_changed(),
             }
         }
         self.end_sessions();
@@ -232,6 +242,24 @@ impl Monitor {
                 how.as_deref().unwrap_or("its supervisor ended")
             ),
         );
+    }
+
+    /// The container's network is another one than at its start.
+    fn links_changed(&mut self) {
+        let Some(links) = &mut self.links else {
+            return;
+        };
+        match links.news() {
+            Ok(news) => {
+                for text in news {
+                    say(&self.error, &text);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, "watch the container's network interfaces");
+                self.links = None;
+            }
+        }
     }
 
     fn take_messages(&mut self) -> Result<(), AgentFault> {

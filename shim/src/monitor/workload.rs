@@ -7,6 +7,7 @@ use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody, WO
 
 use super::agent::AgentFault;
 use super::clients::ClientId;
+use super::links::Links;
 use super::signals::is_deadly;
 use super::streams::say;
 use super::{Monitor, Waiting, console_tail, network};
@@ -68,6 +69,12 @@ impl Monitor {
         }
         if let Some(notice) = notice {
             say(&self.error, &notice);
+        }
+        if !interfaces.is_empty() {
+            match Links::new(&interfaces) {
+                Ok(links) => self.links = Some(links),
+                Err(error) => tracing::warn!("{}", report::chain(&error)),
+            }
         }
         let id = self.agent.send(RequestBody::Start { interfaces })?;
         self.pending.insert(id, Waiting::Start(client));

@@ -33,7 +33,7 @@ use crate::state::Container;
 pub(crate) const MOST_INTERFACES: u8 = 8;
 
 /// What our taps' names begin with.
-const TAP_PREFIX: &str = "krun-";
+pub(crate) const TAP_PREFIX: &str = "krun-";
 
 /// What can go wrong with a container's network.
 #[derive(Debug, thiserror::Error)]
