@@ -304,6 +304,7 @@ fn record(
         cgroup,
         gpu: None,
         network: network_namespace(bundle),
+        placeholder: is_placeholder(bundle),
         joined: None,
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
@@ -322,4 +323,11 @@ fn network_namespace(bundle: &Bundle) -> Option<PathBuf> {
         .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
         .find_map(|namespace| namespace.path().clone())
         .filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Whether this is the container that Podman puts into a pod first: catatonit, told to pause.
+fn is_placeholder(bundle: &Bundle) -> bool {
+    let process = bundle.spec.process().as_ref();
+    let arguments = process.and_then(|process| process.args().as_deref());
+    matches!(arguments, Some([program, pause]) if program.ends_with("/catatonit") && pause == "-P")
 }

@@ -9,7 +9,7 @@ use clap::Args;
 
 use super::hooks;
 use crate::cli::Global;
-use crate::network::{self, NetworkError};
+use crate::network;
 use crate::report;
 use crate::sandbox::cgroup::{self, CgroupError};
 use crate::state::{self, Container, ProcessIdentity, StateError, Status};
@@ -58,9 +58,6 @@ pub(crate) enum DeleteError {
         /// How long was waited.
         seconds: u64,
     },
-    /// The network.
-    #[error(transparent)]
-    Network(#[from] NetworkError),
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
@@ -104,7 +101,10 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
         }
     }
     if let (Some(joined), Some(path)) = (&record.joined, &record.network) {
-        network::part(joined, path)?;
+        // The rest has to go all the same.
+        if let Err(error) = network::part(joined, path) {
+            tracing::warn!("{}", report::chain(&error));
+        }
     }
     if let Some(cgroup) = &record.cgroup {
         cgroup::remove(cgroup, &record.id)?;

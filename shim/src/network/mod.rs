@@ -120,6 +120,10 @@ impl Network {
 /// Joins the network of the container whose VMM is the process `pid`. `None` if it has loopback
 /// alone, and a notice if it has more than its VM can have.
 pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkError> {
+    if container.record.placeholder {
+        // The pod's network is for those that come next.
+        return Ok(Network::default());
+    }
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
     let namespace = Namespace::open(&path).map_err(NetworkError::Namespace)?;
     if namespace.is_ours().map_err(NetworkError::Namespace)? {
@@ -152,8 +156,9 @@ pub(crate) fn part(record: &NetworkRecord, path: &Path) -> Result<(), NetworkErr
     namespace.enter(move || part_here(&names))?
 }
 
-/// A live process, other than a pod's placeholder, whose network `path` is. Podman writes
-/// /proc/PID/ns/net there when one container uses the network of another.
+/// A live process whose network `path` is, and which may use it: other than a pod's placeholder and
+/// a VMM, of which our taps tell. Podman writes /proc/PID/ns/net there when one container uses the
+/// network of another.
 fn neighbour(path: &Path) -> Option<String> {
     let pid = path
         .strip_prefix("/proc")
@@ -162,7 +167,7 @@ fn neighbour(path: &Path) -> Option<String> {
         .strip_suffix("/ns/net")?;
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
     let name = name.trim();
-    (name != "catatonit").then(|| format!("{pid} ({name})"))
+    (!matches!(name, "catatonit" | "krun-gpu")).then(|| format!("{pid} ({name})"))
 }
 
 fn join_here(

@@ -76,6 +76,8 @@ pub(crate) struct Record {
     pub(crate) gpu: Option<GpuRecord>,
     /// The network namespace of config.json, if it names one.
     pub(crate) network: Option<PathBuf>,
+    /// It holds a pod's namespaces and does nothing else.
+    pub(crate) placeholder: bool,
     /// What `start` did there, for `delete`.
     pub(crate) joined: Option<NetworkRecord>,
     /// Hooks still to run.

@@ -41,6 +41,8 @@ use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice};
 
 pub use counters::NetStatistics;
 use header::Rules;
+#[cfg(fuzzing)]
+pub use header::fuzz;
 use slot::{Nic, Shared};
 pub use slot::{NicConfig, NicSlot};
 use worker::Active;
