@@ -47,6 +47,14 @@ pub(super) const CASES: &[Case] = &[
         name: "network::shared_with_others",
         run: shared_with_others,
     },
+    Case {
+        name: "network::pod",
+        run: pod,
+    },
+    Case {
+        name: "network::changed_while_it_runs",
+        run: changed_while_it_runs,
+    },
 ];
 
 /// Shell functions of these cases.
@@ -93,7 +101,7 @@ fn none() -> Outcome {
 /// aardvark-dns finds a container in a VM, and is found by it; so it goes with one under crun.
 fn names_between_containers() -> Outcome {
     let script = script(
-        r#"podman network create -q n1 >/dev/null
+        r#"podman network create n1 >/dev/null
         serve='mkdir /w; hostname >/w/name; httpd -f -p 80 -h /w'
         podman run -d --runtime $RUNTIME --network n1 --network-alias other --name server --hostname server $BB sh -c "$serve" >/dev/null
         podman run -d --runtime crun --network n1 --name peer --hostname peer $BB sh -c "$serve" >/dev/null
@@ -132,26 +140,30 @@ fn published_ports() -> Outcome {
 }
 
 fn two_networks() -> Outcome {
-    same(&script(
-        r#"podman network create -q --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 n1 >/dev/null
-        podman network create -q --subnet 10.92.0.0/24 --opt mtu=1400 n2 >/dev/null
+    let ours = same(&script(
+        r#"podman network create --subnet 10.91.0.0/24 --ipv6 --subnet fd91::/64 n1 >/dev/null
+        podman network create --subnet 10.92.0.0/24 --opt mtu=1400 n2 >/dev/null
         podman run --rm --runtime $RUNTIME --cap-add NET_RAW --network n1:ip=10.91.0.9,ip6=fd91::9,mac=02:00:00:00:91:09 \
             --network n2:ip=10.92.0.9,mac=02:00:00:00:92:09,interface_name=second --dns 192.0.2.53 $BB sh -c "
             $look; grep nameserver /etc/resolv.conf | tail -n 1
             for gateway in 10.91.0.1 10.92.0.1; do ping -c 1 -W 10 \$gateway | grep -o '1 packets received'; done
             ping -6 -c 1 -W 10 fd91::1 | grep -o '1 packets received'"
         podman network rm n1 n2 >/dev/null"#,
-    ))
-    .map(drop)
+    ))?;
+    ensure(
+        ours.stdout.contains("second 02:00:00:00:92:09 1400")
+            && ours.stdout.matches("1 packets received").count() == 3,
+        || ours.to_string(),
+    )
 }
 
 fn parameters() -> Outcome {
-    same(&script(
+    let ours = same(&script(
         r#"podman run --rm --runtime $RUNTIME --sysctl net.ipv4.conf.eth0.rp_filter=2 --sysctl net.ipv4.ip_local_port_range='4000 5000' \
             --sysctl net.ipv6.conf.all.disable_ipv6=1 $BB sh -c '
             cat /proc/sys/net/ipv4/conf/eth0/rp_filter /proc/sys/net/ipv4/ip_local_port_range; ip -6 -o addr | wc -l'"#,
-    ))
-    .map(drop)
+    ))?;
+    ensure(ours.stdout == "2\n4000\t5000\n0\n", || ours.to_string())
 }
 
 /// 64 MiB each way arrive as they were, and the VMM does not grow by them.
@@ -246,6 +258,43 @@ fn shared_with_others() -> Outcome {
         ours.stdout == "lo\n1 packets received\n"
             && ours.stderr.contains("shares the host's network")
             && ours.stderr.contains("shares the network of process"),
+        || ours.to_string(),
+    )
+}
+
+/// The first container of a pod in a VM has the pod's network, the second says that it has none;
+/// whichever runtime the pod's placeholder has.
+fn pod() -> Outcome {
+    let ours = sh(&script(
+        r#"for runtime in crun $RUNTIME; do
+            podman --runtime $runtime pod create --name p -p 8082:80 >/dev/null
+            podman run -d --runtime $RUNTIME --pod p --name first $BB sh -c 'mkdir /w; echo served >/w/page; httpd -f -p 80 -h /w' >/dev/null
+            patiently busybox wget -q -O- http://127.0.0.1:8082/page
+            podman run --rm --runtime $RUNTIME --pod p $BB ls /sys/class/net
+            podman pod rm -f -t 0 p >/dev/null
+        done"#,
+    ))?;
+    ensure(
+        ours.stdout == "served\nlo\nserved\nlo\n"
+            && ours.stderr.matches("another container's VM").count() == 2,
+        || ours.to_string(),
+    )
+}
+
+fn changed_while_it_runs() -> Outcome {
+    let ours = sh(&script(
+        r#"podman network create n1 >/dev/null
+        podman run -d --runtime $RUNTIME --name c $BB sleep 1000 >/dev/null
+        podman network connect n1 c
+        patiently sh -c 'podman logs c 2>&1 | grep -o "interface .eth1. came after the start"'
+        podman network disconnect n1 c
+        patiently sh -c 'podman logs c 2>&1 | grep -o "interface .eth1. was taken away"'
+        podman exec c ls /sys/class/net
+        podman rm -f -t 0 c >/dev/null; podman network rm n1 >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout
+            == "interface `eth1` came after the start\ninterface `eth1` was taken away\neth0\nlo\n",
         || ours.to_string(),
     )
 }
