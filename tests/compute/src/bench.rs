@@ -10,7 +10,7 @@ use crate::{
 /// Elements of the big dispatch.
 const ELEMENTS: usize = 1 << 16;
 /// Rounds of arithmetic for each of them, in the big dispatch.
-const ROUNDS: u32 = 4096;
+const ROUNDS: u32 = 1024;
 /// Words of the memory that is written and copied: 64 MiB.
 const WORDS: usize = 16 << 20;
 /// Dispatches in one submission.
@@ -22,7 +22,7 @@ pub(crate) fn run(gpu: &Gpu) -> Result<(), Error> {
     let output = Buffer::new(gpu, ELEMENTS)?;
     let arithmetic = Kernel::new(gpu, c"multiply_add", &input, &output)?;
     let big = Commands::record(gpu, |record| record.dispatch(&arithmetic, ELEMENTS))?;
-    report("big-dispatch", 9, || big.run("the big dispatch"))?;
+    report("big-dispatch", 5, || big.run("the big dispatch"))?;
     verify(&output)?;
 
     let empty = Commands::record(gpu, |_| ())?;
@@ -36,7 +36,7 @@ pub(crate) fn run(gpu: &Gpu) -> Result<(), Error> {
             record.dispatch(&count, GROUP);
         }
     })?;
-    report("thousand-dispatches", 15, || many.run("1000 dispatches"))?;
+    report("thousand-dispatches", 5, || many.run("1000 dispatches"))?;
     memory(gpu)
 }
 
@@ -53,7 +53,7 @@ fn memory(gpu: &Gpu) -> Result<(), Error> {
         record.copy(&source, &target);
         record.barrier();
     })?;
-    report("buffer-copy", 9, || copy.run("a copy"))?;
+    report("buffer-copy", 5, || copy.run("a copy"))?;
     crate::error::compare("copy", target.words(), |_| value)
 }
 

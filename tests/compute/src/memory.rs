@@ -8,6 +8,11 @@ use crate::{
 
 /// MiB of one allocation.
 const PART: usize = 64;
+/// Words of a page.
+const PAGE: usize = 4096 / size_of::<u32>();
+/// Of all parts but the first, one page of so many is read: each page that is read costs a guest a
+/// fault, which an emulated machine takes long for.
+const PAGES: usize = 16;
 
 pub(crate) fn run(gpu: &Gpu, mebibytes: usize) -> Result<(), Error> {
     let words = (PART << 20) / size_of::<u32>();
@@ -23,13 +28,10 @@ pub(crate) fn run(gpu: &Gpu, mebibytes: usize) -> Result<(), Error> {
             record.barrier();
         })?;
         commands.run("filling memory")?;
-        // All of it at once, which compilers vectorise; in order only to name what is wrong.
-        let different = buffer
-            .words()
-            .iter()
-            .fold(0, |sum, word| sum | (word ^ pattern));
-        if different != 0 {
-            compare("memory", buffer.words(), |_| pattern)?;
+        let step = if part == 0 { 1 } else { PAGES };
+        // From the end, where we wrote.
+        for page in buffer.words().rchunks(PAGE).step_by(step) {
+            compare("a page of memory", page, |_| pattern)?;
         }
     }
     println!("blobs: {parts} of {PART} MiB right");

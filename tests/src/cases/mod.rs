@@ -57,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         check::CASES,
         gpu::asking::CASES,
         gpu::software::CASES,
+        gpu::llama::CASES,
         gpu::compute::CASES,
         gpu::death::CASES,
         gpu::host::CASES,

@@ -14,6 +14,9 @@ pub(crate) const PYTHON: &str = "/usr/local/share/krun-gpu-tests/python/python";
 /// Mesa's GL and eglinfo, for `--rootfs`.
 pub(crate) const GL: &str = "/usr/local/share/krun-gpu-tests/gl/gl";
 
+/// llama.cpp and ggml with its Vulkan backend, for `--rootfs`.
+pub(crate) const LLAMA: &str = "/usr/local/share/krun-gpu-tests/llama/llama";
+
 /// The source of the musl image's `/bin/vulkan`.
 const MUSL_VULKAN: &str = include_str!("../../musl/vulkan.c");
 

@@ -48,6 +48,15 @@ enum Form {
     Folder,
 }
 
+/// What a few packages stand on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Base {
+    /// A Debian that works: its essential packages, and everything set up.
+    Debian,
+    /// What the packages need and no more, unpacked and not set up: made in seconds.
+    Nothing,
+}
+
 /// A Debian of some release with a few packages.
 #[derive(Debug)]
 pub(crate) struct Image {
@@ -55,6 +64,7 @@ pub(crate) struct Image {
     pub(crate) name: &'static str,
     suite: &'static str,
     packages: &'static str,
+    base: Base,
     form: Form,
     /// Whether tests/python/requirements.txt is installed in it.
     wheels: bool,
@@ -64,13 +74,14 @@ pub(crate) struct Image {
 pub(crate) static DEBIAN: Image = debian("debian", "trixie");
 
 /// What the GPU's tests use besides.
-static OTHERS: [Image; 4] = [
+static OTHERS: [Image; 5] = [
     debian("bookworm", "bookworm"),
     debian("bullseye", "bullseye"),
     Image {
         name: "python",
         suite: "trixie",
         packages: "python3,libstdc++6,libx11-6,libvulkan1",
+        base: Base::Debian,
         form: Form::Folder,
         wheels: true,
     },
@@ -78,6 +89,15 @@ static OTHERS: [Image; 4] = [
         name: "gl",
         suite: "trixie",
         packages: "libgl1-mesa-dri,libegl1,libegl-mesa0,mesa-utils-bin,libvulkan1",
+        base: Base::Debian,
+        form: Form::Folder,
+        wheels: false,
+    },
+    Image {
+        name: "llama",
+        suite: "forky",
+        packages: "base-files,llama.cpp-tools,libggml0-backend-vulkan",
+        base: Base::Nothing,
         form: Form::Folder,
         wheels: false,
     },
@@ -93,6 +113,7 @@ const fn debian(name: &'static str, suite: &'static str) -> Image {
         name,
         suite,
         packages: "vulkan-tools",
+        base: Base::Debian,
         form: Form::Archive,
         wheels: false,
     }
@@ -123,12 +144,20 @@ impl Image {
 
     /// The arguments of mmdebstrap, but for the release and the places.
     fn recipe(&self, wheels: Option<&Path>) -> Vec<String> {
+        let variant = match self.base {
+            Base::Debian => "essential",
+            Base::Nothing => "extract",
+        };
         let mut recipe = vec![
             "--mode=root".to_owned(),
-            "--variant=essential".to_owned(),
+            format!("--variant={variant}"),
             "--components=main".to_owned(),
             format!("--include={}", self.packages),
         ];
+        if self.suite == "forky" {
+            // Lists of a release in the making are valid for a week, and mirrors may be older.
+            recipe.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
+        }
         recipe.extend(LEFT_OUT.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
         recipe.extend(wheels.map(|path| {
             let site = "/usr/local/lib/python3.13";

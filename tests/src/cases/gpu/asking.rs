@@ -2,7 +2,7 @@
 
 use super::{VENUS, script, sees_venus};
 use crate::harness::command::sh_as_user;
-use crate::harness::{Case, Outcome, ensure, images, sh};
+use crate::harness::{Case, Outcome, ensure, fail, images, sh};
 
 pub(crate) const CASES: &[Case] = &[
     Case {
@@ -20,6 +20,10 @@ pub(crate) const CASES: &[Case] = &[
     Case {
         name: "gpu::ordinary_user_in_the_container",
         run: ordinary_user_in_the_container,
+    },
+    Case {
+        name: "gpu::group_of_the_node",
+        run: group_of_the_node,
     },
     Case {
         name: "gpu::rootless",
@@ -66,6 +70,33 @@ fn ordinary_user_in_the_container() -> Outcome {
     ensure(
         ours.stdout.contains(VENUS) && ours.stdout.contains(&node),
         || format!("{ours}\nexpected {node:?}"),
+    )
+}
+
+/// A node for a group alone, as on hosts without a desktop: its members use it and nobody else.
+fn group_of_the_node() -> Outcome {
+    let ours = script(
+        "chmod 660 /dev/dri/renderD128; chgrp 2000 /dev/dri/renderD128
+         trap 'chmod 666 /dev/dri/renderD128; chgrp 0 /dev/dri/renderD128' EXIT
+         use='stat -c \"%a %u:%g\" /dev/dri/renderD128; vulkaninfo --summary; true </dev/dri/renderD128'
+         run --device /dev/dri --user 1000 --group-add 2000 $V sh -c \"$use\"; echo status $?
+         run --device /dev/dri --user 1000 $V sh -c \"$use\"; echo status $?",
+    )?;
+    let parts: Vec<&str> = ours.stdout.split("status ").collect();
+    let [member, other, end] = parts[..] else {
+        return fail(ours.to_string());
+    };
+    let node = "660 0:2000\n";
+    ensure(
+        member.starts_with(node)
+            && member.contains(VENUS)
+            && other.starts_with(&format!("0\n{node}"))
+            && !other.contains(VENUS)
+            && end != "0\n"
+            && ours
+                .stderr
+                .contains("/dev/dri/renderD128: Permission denied"),
+        || ours.to_string(),
     )
 }
 

@@ -4,7 +4,9 @@
 pub(super) mod asking;
 pub(super) mod compute;
 pub(super) mod death;
+mod gguf;
 pub(super) mod host;
+pub(super) mod llama;
 pub(super) mod software;
 pub(super) mod vtest;
 
