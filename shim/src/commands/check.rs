@@ -200,7 +200,7 @@ fn gpu_items(policy: &GpuPolicy) -> Vec<Item> {
     let detail = |error: &dyn std::error::Error| report::chain(error);
     let library = Library::load().map_err(GpuError::Library);
     let server = render_server::find(policy);
-    let probed = Probe::begin()
+    let probed = Probe::begin_anew()
         .and_then(Probe::finish)
         .map_err(GpuError::from);
     let choice = probed.and_then(Choice::new);

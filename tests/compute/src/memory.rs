@@ -12,7 +12,7 @@ const PART: usize = 64;
 const PAGE: usize = 4096 / size_of::<u32>();
 /// Of all parts but the first, one page of so many is read: each page that is read costs a guest a
 /// fault, which an emulated machine takes long for.
-const PAGES: usize = 16;
+const PAGES: usize = 64;
 
 pub(crate) fn run(gpu: &Gpu, mebibytes: usize) -> Result<(), Error> {
     let words = (PART << 20) / size_of::<u32>();

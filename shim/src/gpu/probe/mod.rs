@@ -3,6 +3,7 @@
 //! A Vulkan driver is large, may start threads, and stays loaded: nothing that `create`, which
 //! becomes a VMM, wants in itself. So `krun-gpu gpu-probe` asks, and prints a [`Report`].
 
+mod kept;
 mod vulkan;
 
 use std::io::{self, Read, Write};
@@ -13,6 +14,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::{Deserialize, Serialize};
+
+use self::kept::Kept;
 
 /// How long the host's drivers may take to tell.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -79,16 +82,57 @@ pub(crate) enum ProbeError {
     Crashed(std::process::ExitStatus),
 }
 
+/// A question that was asked, or whose answer is known.
+#[derive(Debug)]
+pub(crate) enum Probe {
+    /// The drivers answered before, in the same circumstances.
+    Known(Vec<HostGpu>),
+    /// They are being asked; the answer is kept there.
+    Asked(Asking, Option<Kept>),
+}
+
+impl Probe {
+    /// Starts to ask, if that must be.
+    pub(crate) fn begin() -> Result<Self, ProbeError> {
+        let kept = Kept::of_caller();
+        match kept.as_ref().and_then(Kept::devices) {
+            Some(devices) => Ok(Self::Known(devices)),
+            None => Ok(Self::Asked(Asking::begin()?, kept)),
+        }
+    }
+
+    /// Starts to ask.
+    pub(crate) fn begin_anew() -> Result<Self, ProbeError> {
+        Ok(Self::Asked(Asking::begin()?, Kept::of_caller()))
+    }
+
+    /// Waits for the answer.
+    pub(crate) fn finish(self) -> Result<Report, ProbeError> {
+        match self {
+            Self::Known(devices) => Ok(Report {
+                devices,
+                error: None,
+            }),
+            Self::Asked(asking, kept) => {
+                let report = asking.finish()?;
+                if let Some(kept) = kept {
+                    kept.keep(&report.devices);
+                }
+                Ok(report)
+            }
+        }
+    }
+}
+
 /// The asking process. It is killed when nobody waits for its answer.
 #[derive(Debug)]
-pub(crate) struct Probe {
+pub(crate) struct Asking {
     child: Child,
     output: ChildStdout,
 }
 
-impl Probe {
-    /// Starts to ask.
-    pub(crate) fn begin() -> Result<Self, ProbeError> {
+impl Asking {
+    fn begin() -> Result<Self, ProbeError> {
         let mut child = Command::new("/proc/self/exe")
             .arg0("krun-gpu")
             .arg(COMMAND)
@@ -104,8 +148,7 @@ impl Probe {
         }
     }
 
-    /// Waits for the answer.
-    pub(crate) fn finish(mut self) -> Result<Report, ProbeError> {
+    fn finish(mut self) -> Result<Report, ProbeError> {
         let until = Instant::now() + PATIENCE;
         let mut text = Vec::new();
         let mut buffer = [0; 4096];
@@ -129,7 +172,7 @@ impl Probe {
     }
 }
 
-impl Drop for Probe {
+impl Drop for Asking {
     fn drop(&mut self) {
         // It has ended, or nobody is interested any more.
         let _ = self.child.kill();

@@ -20,6 +20,17 @@ pub(crate) const CASES: &[Case] = &[
     },
 ];
 
+/// Makes the host's rasteriser compile quickly and not well: conmon hands its variables on to the
+/// runtime, and so to the render server.
+const QUICK_COMPILER: &str = "
+export CONTAINERS_CONF_OVERRIDE=$(mktemp)
+trap 'rm $CONTAINERS_CONF_OVERRIDE' EXIT
+cat >$CONTAINERS_CONF_OVERRIDE <<END
+[engine]
+conmon_env_vars = [\"PATH=$PATH\", \"GALLIVM_PERF=nopt\", \"LP_NATIVE_VECTOR_WIDTH=128\"]
+END
+";
+
 /// ggml leaves GPUs alone that are processors, like the one behind Venus here, unless it is told.
 const IN_CONTAINER: &str = "run --device /dev/dri --env GGML_VK_VISIBLE_DEVICES=0";
 
@@ -27,7 +38,7 @@ const IN_CONTAINER: &str = "run --device /dev/dri --env GGML_VK_VISIBLE_DEVICES=
 const BACKEND_OPS: &str = "/usr/libexec/x86_64-linux-gnu/ggml/test-backend-ops";
 
 /// Kernels, and which of their tests, by what ggml prints of the parameters. Each must pass some.
-const KERNELS: [(&str, &str); 6] = [
+const KERNELS: [(&str, &str); 5] = [
     (
         "MUL_MAT",
         "type_a=q8_0,type_b=f32,m=16,n=1,k=256,bs=.1,1.,nr=.1,1.,per=.0,1,2,3.",
@@ -38,14 +49,13 @@ const KERNELS: [(&str, &str); 6] = [
     ),
     ("SWIGLU", "^type=f32,ne_a=.128,2,2,2.,v=0,s"),
     ("GET_ROWS", "^type=q8_0,n=256,m=5,r=4,be1=1,be2=1,v=0"),
-    ("L2_NORM", "^type=f32,ne=.64,5,4,3.,eps=0.000001"),
     ("ADD", "^type=f32,ne=.10,5,4,3.,nr=.1,1,1,1.,nf=1"),
 ];
 
 fn ggml_kernels() -> Outcome {
     let (names, tests): (Vec<&str>, Vec<&str>) = KERNELS.into_iter().unzip();
     let ours = script(&format!(
-        "{IN_CONTAINER} --rootfs {}:O {BACKEND_OPS} test -b Vulkan0 -o {} -p '{}'",
+        "{QUICK_COMPILER}{IN_CONTAINER} --rootfs {}:O {BACKEND_OPS} test -b Vulkan0 -o {} -p '{}'",
         images::LLAMA,
         names.join(","),
         tests.join("|")
@@ -78,7 +88,7 @@ fn llama() -> Outcome {
     fs::write(folder.path().join("model"), gguf::model())?;
     let image = images::LLAMA;
     let ours = script(&format!(
-        "say() {{
+        "{QUICK_COMPILER}say() {{
              podman run --rm --network none --runtime \"$@\"
          }}
          model='-v {folder}/model:/model:ro --rootfs {image}:O llama-completion -m /model'
