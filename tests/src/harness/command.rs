@@ -20,6 +20,13 @@ create_detached() { podman run -d --runtime "$RUNTIME" --network none "$@"; }
 BB=localhost/busybox
 "#;
 
+/// Makes the nodes that a machine with a GPU has; Podman insists on them. Nothing is behind them.
+pub(crate) const GPU_NODES: &str = "mkdir -p /dev/dri
+[ -e /dev/dri/card0 ] || mknod -m 660 /dev/dri/card0 c 226 0
+[ -e /dev/dri/renderD128 ] || mknod -m 666 /dev/dri/renderD128 c 226 128
+chgrp video /dev/dri/card0
+";
+
 /// What a command did.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Output {

@@ -12,22 +12,15 @@ pub(super) mod vtest;
 
 use libtest_mimic::Failed;
 
+use crate::harness::command::GPU_NODES;
 use crate::harness::{Outcome, Output, ensure, images, sh};
 
 /// What vulkaninfo says of the GPU in a container.
 const VENUS: &str = "Virtio-GPU Venus (llvmpipe";
 
-/// The nodes that a machine with a GPU has; Podman insists on them. Nothing is behind them here.
-const NODES: &str = "mkdir -p /dev/dri
-[ -e /dev/dri/card0 ] || mknod -m 660 /dev/dri/card0 c 226 0
-[ -e /dev/dri/renderD128 ] || mknod -m 666 /dev/dri/renderD128 c 226 128
-chgrp video /dev/dri/card0
-V=localhost/vulkan
-";
-
 fn script(text: &str) -> Result<Output, Failed> {
     images::vulkan()?;
-    sh(&format!("{NODES}{text}"))
+    sh(&format!("{GPU_NODES}V=localhost/vulkan\n{text}"))
 }
 
 /// Runs `text` and insists on as many lines with the Venus device.
