@@ -40,6 +40,18 @@ pub(super) const CASES: &[Case] = &[
         run: rootless,
     },
     Case {
+        name: "network::rootless_bridge_and_slirp",
+        run: rootless_bridge_and_slirp,
+    },
+    Case {
+        name: "network::macvlan",
+        run: macvlan,
+    },
+    Case {
+        name: "network::made_after_create",
+        run: made_after_create,
+    },
+    Case {
         name: "network::namespace_stays_as_it_was",
         run: namespace_stays_as_it_was,
     },
@@ -220,6 +232,49 @@ fn rootless() -> Outcome {
             && ours.stdout.ends_with("outside\n"),
         || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
     )
+}
+
+/// Podman's own port forwarder, inside the container's network namespace.
+fn rootless_bridge_and_slirp() -> Outcome {
+    let text = r#"podman network create n1 >/dev/null
+        serve='mkdir /w; echo served >/w/page; httpd -f -p 80 -h /w'
+        for network in n1 slirp4netns; do
+            podman run -d --runtime $RUNTIME --network $network -p 8080:80 --name c $BB sh -c "$serve" >/dev/null
+            patiently busybox wget -q -O- http://127.0.0.1:8080/page
+            [ $network = n1 ] && podman run --rm --runtime $RUNTIME --network n1 $BB wget -q -O- http://c/page
+            podman rm -f -t 0 c >/dev/null
+        done; podman network rm n1 >/dev/null"#;
+    let ours = as_user("krun-gpu", text)?;
+    ensure(ours.stdout == "served\nserved\nserved\n", || {
+        ours.to_string()
+    })
+}
+
+fn macvlan() -> Outcome {
+    let ours = same(&script(
+        r#"ip link add dummy1 type dummy; ip link set dummy1 up
+        podman network create -d macvlan -o parent=dummy1 --subnet 10.93.0.0/24 m1 >/dev/null
+        podman run -d --runtime $RUNTIME --network m1 --ip 10.93.0.2 --name c $BB sleep 1000 >/dev/null
+        podman run --rm --runtime $RUNTIME --cap-add NET_RAW --network m1:ip=10.93.0.3,mac=02:00:00:00:93:03 $BB sh -c "
+            $look; ping -c 1 -W 10 10.93.0.2 | grep -o '1 packets received'"
+        podman rm -f -t 0 c >/dev/null; podman network rm m1 >/dev/null; ip link del dummy1"#,
+    ))?;
+    ensure(ours.stdout.ends_with("1 packets received\n"), || {
+        ours.to_string()
+    })
+}
+
+/// A build's network is set up between `create` and `start`.
+fn made_after_create() -> Outcome {
+    let ours = same(&script(
+        r#"dir=$(mktemp -d)
+        printf 'FROM localhost/busybox\nRUN ip -o -4 addr show dev eth0 | wc -l; ip route | cut -d" " -f1-3\n' >$dir/Containerfile
+        podman build --no-cache --runtime $(command -v $RUNTIME) --isolation oci $dir 2>/dev/null | grep -e '^1$' -e '^default'
+        rm -r $dir"#,
+    ))?;
+    ensure(ours.stdout == "1\ndefault via 10.88.0.1\n", || {
+        ours.to_string()
+    })
 }
 
 /// A network namespace that outlives its container has no filter, tap or changed address left.
