@@ -5,7 +5,7 @@ use virtio_bindings::virtio_net::{
     VIRTIO_NET_F_GUEST_USO6, VIRTIO_NET_F_MRG_RXBUF,
 };
 
-use super::guest::{Guest, MAC, MTU, SIZE, wait};
+use super::guest::{FRAMES as FRAMES_AT, Guest, MAC, MTU, SIZE, wait};
 use crate::virtio::VirtioDevice;
 
 const NO_SEGMENTS: [u32; 4] = [
@@ -146,4 +146,54 @@ fn a_wire_that_is_cut_costs_frames_alone() {
     rustix::net::shutdown(&guest.host, rustix::net::Shutdown::Both).unwrap();
     guest.send(&[0; 12], &[0; 60]);
     wait(|| (guest.slot.statistics()?.sent_dropped == 1).then_some(()));
+}
+
+/// A driver that sleeps until it is interrupted, and rings only when it is asked to, is never
+/// forgotten.
+#[test]
+fn a_flood_both_ways_never_stalls() {
+    const FRAMES: usize = 70_000;
+    let mut guest = Guest::new(&NO_SEGMENTS);
+    for slot in 0..SIZE {
+        guest.offer(slot, 1536);
+    }
+    let host = guest.host.try_clone().unwrap();
+    let echo = std::thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        let flags = rustix::net::RecvFlags::empty();
+        while let Ok((length, _)) = rustix::net::recv(&host, bytes.as_mut_slice(), flags)
+            && length > 0
+        {
+            // The guest's side may be full, as a tap's queue may.
+            let _ = rustix::net::send(&host, &bytes[..length], rustix::net::SendFlags::DONTWAIT);
+        }
+    });
+    let frame = FRAMES_AT;
+    let mut free: Vec<u16> = (0..SIZE / 2).collect();
+    let (mut sent, mut returned) = (0, 0);
+    while returned < FRAMES {
+        let mut idle = true;
+        while let Some(slot) = (sent < FRAMES).then(|| free.pop()).flatten() {
+            guest.transmit.descriptor(2 * slot, frame, 1000, 0, 0);
+            guest.transmit.publish(2 * slot);
+            sent += 1;
+            idle = false;
+        }
+        while let Some((head, _)) = guest.transmit.used() {
+            free.push(head / 2);
+            returned += 1;
+            idle = false;
+        }
+        while let Some((slot, _)) = guest.receive.used() {
+            guest.offer(slot, 1536);
+            idle = false;
+        }
+        assert!(
+            !idle || guest.interrupted(),
+            "stalled after {returned} frames"
+        );
+    }
+    rustix::net::shutdown(&guest.host, rustix::net::Shutdown::Both).unwrap();
+    echo.join().unwrap();
+    assert!(guest.slot.statistics().unwrap().received > 0);
 }

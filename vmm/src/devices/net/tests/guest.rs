@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
 };
@@ -208,6 +209,16 @@ impl Guest {
         let mut bytes = [0; 1];
         let result = recv(&self.host, bytes.as_mut_slice(), RecvFlags::DONTWAIT);
         assert_eq!(result.unwrap_err(), rustix::io::Errno::AGAIN);
+    }
+
+    /// Sleeps until the device interrupts; false when it does not.
+    pub(super) fn interrupted(&self) -> bool {
+        use std::os::fd::AsRawFd;
+        // SAFETY: the eventfd is open as long as `self`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.interrupt.as_raw_fd()) };
+        let timeout = Timespec::try_from(Duration::from_secs(10)).unwrap();
+        poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&timeout)).unwrap();
+        self.interrupt.read().is_ok()
     }
 
     /// A frame still goes through, both ways.
