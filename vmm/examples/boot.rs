@@ -77,6 +77,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             .root
             .as_ref()
             .map(|directory| FsConfig::new("krun-root", directory, arguments.vcpus.into())),
+        nested: false,
         gpu: match &arguments.render_server {
             Some(program) => Some(common::gpu(
                 program,

@@ -39,7 +39,7 @@ impl MicroVm {
     pub fn build(config: VmConfig) -> Result<Self, BuildError> {
         let began = Instant::now();
         check_sizes(&config)?;
-        let vm = Vm::new(config.kvm, config.vcpus)?;
+        let vm = Vm::new(config.kvm, config.vcpus, config.nested)?;
 
         let layout = Layout::new(config.memory);
         let memory = memory::create(layout, &vm)?;

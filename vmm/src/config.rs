@@ -28,6 +28,8 @@ pub struct VmConfig {
     pub vsock: VsockConfig,
     /// The directory that the guest gets as its file system.
     pub root: Option<FsConfig>,
+    /// The guest's CPUs offer virtualisation of their own, where the host's KVM lets them.
+    pub nested: bool,
     /// The guest's GPU, if it is to have one.
     pub gpu: Option<GpuConfig>,
     /// NICs that the VM can have: they are plugged in later ([`crate::MicroVm::nic_slots`]).

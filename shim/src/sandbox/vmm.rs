@@ -126,6 +126,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
                 usize::from(plan.machine.vcpus),
             )
         }),
+        nested: plan.machine.nested,
         gpu,
         nic_slots: MOST_INTERFACES,
     };

@@ -3,7 +3,8 @@
 //!
 //! A device number means something else in the guest's kernel than in the host's. Numbers that
 //! are the same everywhere are made in the guest; a device of the host's that the guest has not
-//! is refused by name. A GPU's nodes are the row of [`super::gpu`]. `--privileged` asks for every device of the host at once and is recognised
+//! is refused by name. A GPU's nodes are the row of [`super::gpu`]. /dev/kvm lets the guest's CPUs
+//! run VMs of their own. `--privileged` asks for every device of the host at once and is recognised
 //! by its rule for all devices: there, what the guest has not is left out.
 
 use std::path::Path;
@@ -13,6 +14,9 @@ use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxResources};
 
 use super::SplitError;
 use super::facts::{DeviceNode, Facts, Node};
+
+/// The number of /dev/kvm.
+const KVM: (u32, u32) = (10, 232);
 
 /// Character devices of the guest's kernel, by number.
 const GUEST_DEVICES: [(u32, u32); 14] = [
@@ -29,7 +33,7 @@ const GUEST_DEVICES: [(u32, u32); 14] = [
     (10, 183), // hwrng
     (10, 200), // net/tun
     (10, 229), // fuse
-    (10, 232), // kvm
+    KVM,
 ];
 
 /// A device that a container asks for.
@@ -134,10 +138,18 @@ fn refusal(device: &Device, facts: &dyn Facts) -> Option<&'static str> {
     let number = (device.major, device.minor);
     match device.kind {
         DeviceKind::Fifo => None,
+        DeviceKind::Character if number == KVM && !facts.nests() => {
+            Some("the host's KVM does not nest (parameter `nested` of kvm_amd or kvm_intel)")
+        }
         DeviceKind::Character if GUEST_DEVICES.contains(&number) => None,
         kind => (facts.has_device(kind, device.major, device.minor) || is_on_host(device, facts))
             .then_some("a device of the host cannot be passed into the container's VM"),
     }
+}
+
+/// Whether this is /dev/kvm.
+pub(super) fn is_kvm(device: &Device) -> bool {
+    device.kind == DeviceKind::Character && (device.major, device.minor) == KVM
 }
 
 /// Whether the host has this node at the same path: then an engine took it from there. A number

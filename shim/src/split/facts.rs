@@ -52,6 +52,8 @@ pub(crate) trait Facts {
     fn has_device(&self, kind: DeviceKind, major: u32, minor: u32) -> bool;
     /// Whether the image has a directory at `destination`.
     fn image_has_directory(&self, destination: &Path) -> bool;
+    /// Whether the host's KVM lets guests run VMs.
+    fn nests(&self) -> bool;
     /// Processors.
     fn processors(&self) -> usize;
     /// Memory in bytes.
@@ -120,6 +122,13 @@ impl Facts for HostFacts {
         open_in_root(&self.rootfs, destination)
             .and_then(|found| nix::sys::stat::fstat(&found).map_err(io::Error::from))
             .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    }
+
+    fn nests(&self) -> bool {
+        ["kvm_amd", "kvm_intel"].iter().any(|module| {
+            fs::read_to_string(format!("/sys/module/{module}/parameters/nested"))
+                .is_ok_and(|value| matches!(value.trim(), "1" | "Y"))
+        })
     }
 
     fn processors(&self) -> usize {

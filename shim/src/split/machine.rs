@@ -38,6 +38,8 @@ pub(crate) struct Machine {
     pub(crate) vcpus: u8,
     /// Guest memory in bytes, a multiple of 2 MiB.
     pub(crate) memory: u64,
+    /// The container has /dev/kvm.
+    pub(crate) nested: bool,
     /// Kernel from the `vm` section.
     pub(crate) kernel: Option<PathBuf>,
     /// Initramfs from the `vm` section.
@@ -59,6 +61,7 @@ impl Machine {
         let mut machine = Self {
             vcpus: vcpus(annotations, resources, config, facts)?,
             memory: memory(annotations, resources, config, facts)?,
+            nested: false,
             kernel: None,
             initramfs: None,
             parameters: Vec::new(),

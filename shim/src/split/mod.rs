@@ -194,7 +194,7 @@ pub(crate) fn split(
     facts: &dyn Facts,
 ) -> Result<Split, SplitError> {
     let annotations = Annotations::new(spec, config)?;
-    let machine = Machine::new(spec, annotations, config, facts)?;
+    let mut machine = Machine::new(spec, annotations, config, facts)?;
     let linux = spec.linux().clone().unwrap_or_default();
     if let Some(name) = linux
         .net_devices()
@@ -233,6 +233,8 @@ pub(crate) fn split(
     .unzip();
     let seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
     let process = spec.process().clone().unwrap_or_default();
+    let devices = devices::guest_devices(wanted, all_allowed, facts)?;
+    machine.nested = devices.iter().any(devices::is_kvm);
     let workload = Workload {
         hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
         domainname: spec.domainname().clone().filter(|name| !name.is_empty()),
@@ -243,7 +245,7 @@ pub(crate) fn split(
             .unwrap_or(false),
         root_propagation: root_propagation(&linux)?,
         mounts: mounts.guest,
-        devices: devices::guest_devices(wanted, all_allowed, facts)?,
+        devices,
         gpu: guest_gpu,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),

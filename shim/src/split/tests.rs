@@ -57,6 +57,10 @@ impl Facts for Made {
         destination == Path::new("/t")
     }
 
+    fn nests(&self) -> bool {
+        true
+    }
+
     fn processors(&self) -> usize {
         4
     }

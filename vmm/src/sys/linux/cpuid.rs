@@ -1,8 +1,8 @@
 //! What the guest's CPUs say of themselves.
 //!
 //! The base is what KVM supports on this host, and the host's own name for the CPU. On top: the
-//! topology is one package with as many cores as there are vCPUs, no performance counters, no
-//! nested virtualisation.
+//! topology is one package with as many cores as there are vCPUs, no performance counters, and no
+//! nested virtualisation unless it is asked for.
 //! Intel SDM volume 2A (CPUID), AMD APM volume 3 appendix E.
 
 use std::arch::x86_64::__cpuid;
@@ -48,11 +48,14 @@ pub(super) fn add_name(supported: &mut CpuId) {
 }
 
 /// `supported` made into the CPUID of vCPU `index` (which is its APIC id, too) of `count`.
-pub(super) fn for_vcpu(supported: &CpuId, index: u8, count: u8) -> CpuId {
+pub(super) fn for_vcpu(supported: &CpuId, index: u8, count: u8, nested: bool) -> CpuId {
     let mut cpuid = supported.clone();
     cpuid.retain(|entry| !matches!(entry.function, LEAF_TOPOLOGY | LEAF_TOPOLOGY_2));
     for entry in cpuid.as_mut_slice() {
         adapt(entry, u32::from(index), u32::from(count));
+        if !nested {
+            hide_virtualisation(entry);
+        }
     }
     for entry in topology(u32::from(index), u32::from(count)) {
         // There is room: see `add_name`.
@@ -67,7 +70,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32) {
         LEAF_FEATURES => {
             // Bits 31-24: initial APIC id. Bits 23-16: logical processors in the package.
             entry.ebx = entry.ebx & 0xffff | apic_id << 24 | count << 16;
-            entry.ecx = entry.ecx & !ECX_VMX | ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR;
+            entry.ecx |= ECX_X2APIC | ECX_TSC_DEADLINE | ECX_HYPERVISOR;
             entry.edx &= !EDX_MULTIPLE;
             if count > 1 {
                 entry.edx |= EDX_MULTIPLE;
@@ -82,7 +85,7 @@ fn adapt(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32) {
             let level = entry.eax >> 5 & 0b111;
             entry.eax = entry.eax & 0x3fff | sharing(level, count) << 14;
         }
-        LEAF_EXTENDED_FEATURES => entry.ecx &= !(ECX_SVM | ECX_AMD_PERFORMANCE),
+        LEAF_EXTENDED_FEATURES => entry.ecx &= !ECX_AMD_PERFORMANCE,
         // Bits 7-0: cores less one. Bits 15-12: bits of the APIC id that number them.
         LEAF_SIZES => entry.ecx = (count - 1) | id_bits(count) << 12,
         LEAF_AMD_TOPOLOGY => {
@@ -91,9 +94,18 @@ fn adapt(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32) {
             entry.ebx = apic_id;
             entry.ecx = 0;
         }
-        LEAF_PERFORMANCE | LEAF_SVM | LEAF_AMD_PERFORMANCE => {
+        LEAF_PERFORMANCE | LEAF_AMD_PERFORMANCE => {
             (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0);
         }
+        _ => {}
+    }
+}
+
+fn hide_virtualisation(entry: &mut kvm_cpuid_entry2) {
+    match entry.function {
+        LEAF_FEATURES => entry.ecx &= !ECX_VMX,
+        LEAF_EXTENDED_FEATURES => entry.ecx &= !ECX_SVM,
+        LEAF_SVM => (entry.eax, entry.ebx, entry.ecx, entry.edx) = (0, 0, 0, 0),
         _ => {}
     }
 }
@@ -160,7 +172,7 @@ mod tests {
     #[test]
     fn each_vcpu_has_its_own_apic_id_everywhere() {
         let supported = host(&[entry(1), entry(LEAF_TOPOLOGY), entry(LEAF_AMD_TOPOLOGY)]);
-        let cpuid = for_vcpu(&supported, 2, 3);
+        let cpuid = for_vcpu(&supported, 2, 3, false);
         assert_eq!(leaf(&cpuid, 1, 0).ebx >> 16, 2 << 8 | 3);
         assert_eq!(leaf(&cpuid, LEAF_TOPOLOGY, 0).edx, 2);
         assert_eq!(leaf(&cpuid, LEAF_TOPOLOGY, 1).ebx, 3);
@@ -182,12 +194,19 @@ mod tests {
         let supported = host(&[
             entry(1),
             entry(LEAF_EXTENDED_FEATURES),
+            entry(LEAF_SVM),
             entry(LEAF_PERFORMANCE),
         ]);
-        let cpuid = for_vcpu(&supported, 0, 1);
+        let cpuid = for_vcpu(&supported, 0, 1, false);
         assert_eq!(leaf(&cpuid, 1, 0).ecx & ECX_VMX, 0);
         assert_eq!(leaf(&cpuid, 1, 0).edx & EDX_MULTIPLE, 0);
         assert_eq!(leaf(&cpuid, LEAF_EXTENDED_FEATURES, 0).ecx & ECX_SVM, 0);
+        assert_eq!(leaf(&cpuid, LEAF_SVM, 0).eax, 0);
+        assert_eq!(leaf(&cpuid, LEAF_PERFORMANCE, 0).eax, 0);
+        let cpuid = for_vcpu(&supported, 0, 1, true);
+        assert_ne!(leaf(&cpuid, 1, 0).ecx & ECX_VMX, 0);
+        assert_ne!(leaf(&cpuid, LEAF_EXTENDED_FEATURES, 0).ecx & ECX_SVM, 0);
+        assert_ne!(leaf(&cpuid, LEAF_SVM, 0).eax, 0);
         assert_eq!(leaf(&cpuid, LEAF_PERFORMANCE, 0).eax, 0);
     }
 }

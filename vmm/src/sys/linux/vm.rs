@@ -45,11 +45,13 @@ pub(crate) struct Vm {
     fd: VmFd,
     cpuid: CpuId,
     vcpus: u8,
+    nested: bool,
 }
 
 impl Vm {
-    /// Makes a VM on `kvm`, an open /dev/kvm, for `vcpus` vCPUs.
-    pub(crate) fn new(kvm: OwnedFd, vcpus: u8) -> Result<Self, HypervisorError> {
+    /// Makes a VM on `kvm`, an open /dev/kvm, for `vcpus` vCPUs, which may run VMs themselves if
+    /// `nested`.
+    pub(crate) fn new(kvm: OwnedFd, vcpus: u8, nested: bool) -> Result<Self, HypervisorError> {
         // SAFETY: the descriptor's ownership goes to `Kvm`.
         let kvm = unsafe { Kvm::from_raw_fd(kvm.into_raw_fd()) };
         match kvm.get_api_version() {
@@ -77,7 +79,12 @@ impl Vm {
             .map_err(HypervisorError::vm("placing KVM's task state segment"))?;
         fd.create_irq_chip()
             .map_err(HypervisorError::vm("creating the interrupt controllers"))?;
-        Ok(Self { fd, cpuid, vcpus })
+        Ok(Self {
+            fd,
+            cpuid,
+            vcpus,
+            nested,
+        })
     }
 
     /// Makes `length` bytes at `host` the guest's memory from `start`, in the memory slot `slot`.
@@ -114,7 +121,7 @@ impl Vm {
             .fd
             .create_vcpu(u64::from(index))
             .map_err(HypervisorError::vcpu(index, "creation"))?;
-        let cpuid = cpuid::for_vcpu(&self.cpuid, index, self.vcpus);
+        let cpuid = cpuid::for_vcpu(&self.cpuid, index, self.vcpus, self.nested);
         Vcpu::new(fd, index, &cpuid, boot)
     }
 
