@@ -11,10 +11,11 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Process, Spec};
+use serde::de::DeserializeOwned;
 
 pub(crate) use names::{CAPABILITIES, RLIMITS, capability_number};
-pub(crate) use part::{PartError, read, read_part, read_part_or_input};
+pub(crate) use part::{PartError, read, read_part_or_input};
 pub(crate) use rules::{InvalidConfig, check_process};
 
 /// What is wrong with a bundle.
@@ -120,19 +121,10 @@ pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Spec, BundleError> {
         path: file.to_owned(),
         source,
     };
-    let value: serde_json::Value =
-        serde_json::from_slice(text).map_err(|source| BundleError::Json {
-            path: file.to_owned(),
-            source,
-        })?;
+    let value = json(file, text)?;
     // Names are checked first: a list of all the names that would do is no help to anybody.
     names::check(&value).map_err(invalid)?;
-    let mut spec: Spec =
-        serde_path_to_error::deserialize(value).map_err(|error| BundleError::Field {
-            path: file.to_owned(),
-            field: error.path().to_string(),
-            source: error.into_inner(),
-        })?;
+    let mut spec: Spec = typed(file, value)?;
     rules::check(&spec).map_err(invalid)?;
     // runtime-spec: "interpreted as relative to /".
     for mount in spec.mounts_mut().iter_mut().flatten() {
@@ -140,6 +132,39 @@ pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Spec, BundleError> {
         mount.set_destination(destination);
     }
     Ok(spec)
+}
+
+/// Parses and checks the process that `exec` is given.
+pub(crate) fn parse_process(file: &Path, text: &[u8]) -> Result<Process, BundleError> {
+    /// Its place in a configuration, for the names of its fields.
+    #[derive(serde::Deserialize)]
+    struct Whole {
+        process: Process,
+    }
+    let invalid = |source| BundleError::Invalid {
+        path: file.to_owned(),
+        source,
+    };
+    let value = serde_json::json!({"process": json(file, text)?});
+    names::check(&value).map_err(invalid)?;
+    let Whole { process } = typed(file, value)?;
+    check_process(&process).map_err(invalid)?;
+    Ok(process)
+}
+
+fn json(file: &Path, text: &[u8]) -> Result<serde_json::Value, BundleError> {
+    serde_json::from_slice(text).map_err(|source| BundleError::Json {
+        path: file.to_owned(),
+        source,
+    })
+}
+
+fn typed<T: DeserializeOwned>(file: &Path, value: serde_json::Value) -> Result<T, BundleError> {
+    serde_path_to_error::deserialize(value).map_err(|error| BundleError::Field {
+        path: file.to_owned(),
+        field: error.path().to_string(),
+        source: error.into_inner(),
+    })
 }
 
 #[cfg(test)]
@@ -208,6 +233,14 @@ mod tests {
                 "process.user.uid",
             ),
             (problem(|c| c["root"] = json!(null)), "root"),
+            (
+                problem(|c| c["process"]["args"] = json!(["sh", "a\u{0}b"])),
+                "process.args[1] \"a\\0b\" holds a NUL",
+            ),
+            (
+                problem(|c| c["process"]["env"] = json!(["x".repeat(7 << 20)])),
+                "Argument list too long",
+            ),
         ];
         for (message, expected) in cases {
             assert!(message.contains(expected), "{message:?} lacks {expected:?}");

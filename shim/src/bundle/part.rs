@@ -1,5 +1,5 @@
-//! A piece of a configuration in a file of its own: `exec --process` has an OCI process,
-//! `update --resources` has `linux.resources`.
+//! A piece of a configuration in a file of its own: `update --resources` has `linux.resources`;
+//! `exec --process` has a process, which the caller parses as config.json's.
 //!
 //! What is wrong in it is told with the field's path, as for config.json.
 
@@ -42,15 +42,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, PartError> {
     })
 }
 
-/// The piece in `path`.
-pub(crate) fn read_part<T: DeserializeOwned>(path: &Path) -> Result<T, PartError> {
-    parse_part(path, &read(path)?)
-}
-
-/// The same, where `-` is standard input.
+/// The piece in `path`; `-` is standard input.
 pub(crate) fn read_part_or_input<T: DeserializeOwned>(path: &Path) -> Result<T, PartError> {
     if path != Path::new("-") {
-        return read_part(path);
+        return parse_part(path, &read(path)?);
     }
     let mut text = Vec::new();
     io::stdin()

@@ -5,6 +5,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Hook, Process, Spec};
 
+/// What execve(2) takes of arguments and environment at most, whatever the stack's limit.
+const MOST_ARGUMENTS: usize = 6 << 20;
+
 /// A value that makes no sense, by field.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum InvalidConfig {
@@ -70,6 +73,23 @@ pub(crate) enum InvalidConfig {
         /// The name.
         name: String,
     },
+    /// A string that no program can be given.
+    #[error("{field} {value:?} holds a NUL byte")]
+    Nul {
+        /// The field.
+        field: String,
+        /// Its value.
+        value: String,
+    },
+    /// More than any program can be given.
+    #[error(
+        "process.args and process.env take {bytes} bytes, the kernel has room for {MOST_ARGUMENTS}: \
+         Argument list too long"
+    )]
+    TooLong {
+        /// How much it is.
+        bytes: usize,
+    },
     /// A hook's time limit below one second.
     #[error("{field}.timeout {timeout} is not greater than zero")]
     Timeout {
@@ -121,6 +141,25 @@ pub(crate) fn check_process(process: &Process) -> Result<(), InvalidConfig> {
         });
     }
     absolute(|| "process.cwd".to_owned(), process.cwd())?;
+    let lists = [("args", process.args()), ("env", process.env())];
+    let strings = lists.iter().flat_map(|(name, list)| {
+        let list = list.iter().flatten().enumerate();
+        list.map(move |(index, text)| (name, index, text))
+    });
+    let mut bytes = 0_usize;
+    for (name, index, text) in strings {
+        if text.contains('\0') {
+            return Err(InvalidConfig::Nul {
+                field: format!("process.{name}[{index}]"),
+                value: text.clone(),
+            });
+        }
+        // With its NUL and a pointer to it.
+        bytes = bytes.saturating_add(text.len() + 1 + size_of::<usize>());
+    }
+    if bytes > MOST_ARGUMENTS {
+        return Err(InvalidConfig::TooLong { bytes });
+    }
     let mut seen = HashSet::new();
     for (index, limit) in process.rlimits().iter().flatten().enumerate() {
         let name = limit.typ().to_string();

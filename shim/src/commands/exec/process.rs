@@ -1,6 +1,8 @@
 //! What `exec` runs: the process of `--process`, or the container's own with other words on the
 //! command line.
 
+use std::path::Path;
+
 use krun_gpu_protocol::Process;
 use oci_spec::runtime::{Capabilities, Capability, LinuxCapabilities, Process as OciProcess, Spec};
 
@@ -30,7 +32,7 @@ pub(crate) enum ProcessError {
 pub(super) fn build(options: &Options, container: &Container) -> Result<Process, ExecError> {
     let spec = snapshot(container)?;
     let mut process = match &options.process {
-        Some(path) => bundle::read_part(path).map_err(ProcessError::Part)?,
+        Some(path) => read(path)?,
         None => from_options(options, &spec)?,
     };
     if options.tty {
@@ -52,6 +54,11 @@ fn snapshot(container: &Container) -> Result<Spec, ExecError> {
     let path = container.directory.join("config.json");
     let text = bundle::read(&path).map_err(ProcessError::Part)?;
     Ok(bundle::parse(&path, &text)?)
+}
+
+fn read(path: &Path) -> Result<OciProcess, ExecError> {
+    let text = bundle::read(path).map_err(ProcessError::Part)?;
+    Ok(bundle::parse_process(path, &text)?)
 }
 
 fn from_options(options: &Options, spec: &Spec) -> Result<OciProcess, ExecError> {
