@@ -54,7 +54,7 @@ pub(crate) fn run() -> io::Result<()> {
             "apparmor": {"enabled": true},
             "selinux": {"enabled": false},
             "intelRdt": {"enabled": true},
-            "mountExtensions": {"idmap": {"enabled": false}}
+            "mountExtensions": {"idmap": {"enabled": true}}
         },
         "annotations": {"io.krun-gpu.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": ["io.krun-gpu.", "krun."]

@@ -7,6 +7,7 @@ pub(crate) mod cgroup;
 mod executor;
 pub(crate) mod failure;
 mod graft;
+mod id_map;
 mod privileges;
 mod program;
 mod tree;
@@ -62,6 +63,9 @@ pub(crate) enum SandboxError {
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] CgroupError),
+    /// An id-mapped mount.
+    #[error(transparent)]
+    IdMap(#[from] id_map::IdMapError),
 }
 
 /// What `build` is given besides the split.
@@ -105,6 +109,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
         machine: split.machine,
         workload: split.workload,
         propagation: split.propagation,
+        id_mapped: id_map::open(&split.id_mapped)?,
         proc_mounts: proc_mounts(&host),
         control: request.control,
         reports: request.reports,

@@ -15,7 +15,7 @@ use krun_gpu_vmm::devices::fs::FsConfig;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
 
-use super::{failure, graft, privileges, program, tree};
+use super::{failure, graft, id_map, privileges, program, tree};
 use crate::descriptors;
 use crate::gpu::HostSide;
 use crate::install::Parts;
@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) workload: Workload,
     /// Propagation of the host's mounts.
     pub(super) propagation: Vec<(PathBuf, Propagation, bool)>,
+    /// Mounts that go over those that the host has made.
+    pub(super) id_mapped: Vec<id_map::Waiting>,
     /// Where procfs is mounted for the VMM.
     pub(super) proc_mounts: Vec<PathBuf>,
     /// The control socket.
@@ -62,6 +64,9 @@ pub(crate) enum VmmError {
     /// The exported tree.
     #[error(transparent)]
     Tree(#[from] tree::TreeError),
+    /// Id-mapped mounts.
+    #[error(transparent)]
+    IdMap(#[from] id_map::IdMapError),
     /// Mount points of the guest's.
     #[error(transparent)]
     Graft(#[from] graft::GraftError),
@@ -93,6 +98,7 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     privileges::shrink();
     // The guest's kernel applies its processes' masks.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
+    id_map::place(&plan.id_mapped)?;
     program::check(Path::new("/"), &plan.workload)?;
     tree::set_propagation(&plan.propagation)?;
     let grafts = graft::make(&plan.workload)?;

@@ -6,7 +6,7 @@
 //! | --- | --- | --- | --- |
 //! | `process.*` but the next two | - | applied to the workload | [`process`] |
 //! | `process.apparmorProfile`, `selinuxLabel` | on the VMM | - | [`sandbox`] |
-//! | `root`, `mounts` | real mounts | shown again; a kernel's own file systems | [`mounts`] |
+//! | `root`, `mounts` | real mounts | shown again; a kernel's own file systems | [`mounts`], [`id_map`] |
 //! | `hostname`, `domainname`, `linux.sysctl`, `maskedPaths`, `readonlyPaths` | - | applied | here |
 //! | `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets` | of the VMM | its own | [`sandbox`] |
 //! | `linux.resources` | with the VM's overhead | the same limits | [`limits`] |
@@ -27,6 +27,7 @@ mod facts;
 mod gpu;
 #[cfg(test)]
 mod gpu_tests;
+mod id_map;
 mod limits;
 mod machine;
 mod mounts;
@@ -46,6 +47,7 @@ use oci_spec::runtime::{Linux, Root, Spec};
 pub(crate) use annotations::{KRUN as KRUN_ANNOTATIONS, NAMES as ANNOTATIONS};
 pub(crate) use facts::{Facts, HostFacts};
 pub(crate) use gpu::Gpu;
+pub(crate) use id_map::IdMapped;
 pub(crate) use limits::{Update, update};
 pub(crate) use machine::Machine;
 pub(crate) use options::words as mount_words;
@@ -184,6 +186,8 @@ pub(crate) struct Split {
     pub(crate) gpu: Option<Gpu>,
     /// Propagation of host mounts, by destination.
     pub(crate) propagation: Vec<(PathBuf, Propagation, bool)>,
+    /// Host mounts whose ids are mapped.
+    pub(crate) id_mapped: Vec<IdMapped>,
 }
 
 /// Splits `spec`, which passed the checks of `bundle`.
@@ -211,7 +215,7 @@ pub(crate) fn split(
         });
     }
     let resources = linux.resources().as_ref();
-    let mut mounts = mounts::split(spec.mounts().as_deref().unwrap_or_default(), facts)?;
+    let mut mounts = mounts::split(spec.mounts().as_deref().unwrap_or_default(), &linux, facts)?;
     let mut wanted = Vec::new();
     for (index, device) in linux.devices().iter().flatten().enumerate() {
         wanted.push(devices::Wanted::read(index, device)?);
@@ -264,6 +268,7 @@ pub(crate) fn split(
         machine,
         gpu,
         propagation: mounts.propagation,
+        id_mapped: mounts.id_mapped,
     })
 }
 

@@ -8,11 +8,12 @@
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::{Mount, MountFlags, MountSource, Propagation};
-use oci_spec::runtime::Mount as OciMount;
+use oci_spec::runtime::{Linux, LinuxIdMapping, Mount as OciMount};
 
 use super::SplitError;
 use super::devices::{Wanted, is_standard};
 use super::facts::{Facts, Node};
+use super::id_map::IdMapped;
 use super::options::MountOptions;
 
 /// File systems that show a kernel's own state.
@@ -47,12 +48,18 @@ pub(super) struct Mounts {
     pub(super) guest: Vec<Mount>,
     /// Propagation that the host's mounts must get once they are in place.
     pub(super) propagation: Vec<(PathBuf, Propagation, bool)>,
+    /// Host mounts whose ids are mapped.
+    pub(super) id_mapped: Vec<IdMapped>,
     /// Bind mounts that were devices.
     pub(super) devices: Vec<Wanted>,
 }
 
 /// Splits all mounts.
-pub(super) fn split(mounts: &[OciMount], facts: &dyn Facts) -> Result<Mounts, SplitError> {
+pub(super) fn split(
+    mounts: &[OciMount],
+    linux: &Linux,
+    facts: &dyn Facts,
+) -> Result<Mounts, SplitError> {
     let mut all = Mounts::default();
     let mounts_dev = |mount: &OciMount| mount.destination() == Path::new("/dev");
     if !mounts.iter().any(mounts_dev) {
@@ -60,7 +67,7 @@ pub(super) fn split(mounts: &[OciMount], facts: &dyn Facts) -> Result<Mounts, Sp
         all.host.push(stand_in(Path::new("/dev")));
     }
     for (index, mount) in mounts.iter().enumerate() {
-        all.add(index, mount, facts)?;
+        all.add(index, mount, linux, facts)?;
     }
     if !mounts
         .iter()
@@ -72,17 +79,27 @@ pub(super) fn split(mounts: &[OciMount], facts: &dyn Facts) -> Result<Mounts, Sp
 }
 
 impl Mounts {
-    fn add(&mut self, index: usize, mount: &OciMount, facts: &dyn Facts) -> Result<(), SplitError> {
+    fn add(
+        &mut self,
+        index: usize,
+        mount: &OciMount,
+        linux: &Linux,
+        facts: &dyn Facts,
+    ) -> Result<(), SplitError> {
         let words = mount.options().clone().unwrap_or_default();
         let options = MountOptions::read(&words);
         let destination = mount.destination();
         let field = |name: &str| format!("mounts[{index}].{name}");
         let source = mount.source().clone().unwrap_or_default();
-        if options.id_map || mount.uid_mappings().is_some() {
+        if self
+            .id_mapped
+            .iter()
+            .any(|mapped| mapped.holds(destination))
+        {
             return Err(SplitError::Mount {
-                field: field("options"),
+                field: field("destination"),
                 destination: destination.clone(),
-                reason: "id-mapped mounts are not there yet",
+                reason: "it is below an id-mapped mount, which is put in its place last",
             });
         }
         let kind = mount.typ().clone().unwrap_or_default();
@@ -142,7 +159,15 @@ impl Mounts {
                     .push(Wanted::found(format!("mounts[{index}]"), path, node));
                 Ok(())
             }
-            Node::Directory | Node::File => self.add_host(index, mount, options),
+            Node::Directory | Node::File => {
+                let mapped = IdMapped::read(index, mount, &options, linux)?;
+                let is_mapped = mapped.is_some();
+                self.id_mapped.extend(mapped);
+                if is_mapped {
+                    return self.add_host(index, &without_id_map(mount), options);
+                }
+                self.add_host(index, mount, options)
+            }
         }
     }
 
@@ -208,6 +233,20 @@ impl Mounts {
         });
         Ok(())
     }
+}
+
+/// The plain bind mount below an id-mapped one.
+fn without_id_map(mount: &OciMount) -> OciMount {
+    let mut plain = mount.clone();
+    let words = plain.options_mut().iter_mut().flatten();
+    for word in words {
+        if matches!(word.split('=').next(), Some("idmap" | "ridmap")) {
+            "defaults".clone_into(word);
+        }
+    }
+    plain.set_uid_mappings(None::<Vec<LinuxIdMapping>>);
+    plain.set_gid_mappings(None::<Vec<LinuxIdMapping>>);
+    plain
 }
 
 /// Podman makes a tmpfs of the host for /dev/shm and binds it; the guest gets one of its own, of

@@ -18,12 +18,12 @@ enum Effect {
     ClearAll(MountFlags),
     /// Sets the propagation, of what is mounted below as well if `true`.
     Propagate(Propagation, bool),
-    /// A bind mount.
-    Bind,
+    /// A bind mount, with what is mounted below it if `true`.
+    Bind(bool),
     /// Fill a tmpfs with what it hides.
     CopyUp,
-    /// An id-mapped mount.
-    IdMap,
+    /// An id-mapped mount, with what is mounted below it if `true`.
+    IdMap(bool),
     /// Nothing that the guest could show.
     Nothing,
 }
@@ -92,11 +92,11 @@ const WORDS: [(&str, Effect); 68] = [
         "runbindable",
         Effect::Propagate(Propagation::Unbindable, true),
     ),
-    ("bind", Effect::Bind),
-    ("rbind", Effect::Bind),
+    ("bind", Effect::Bind(false)),
+    ("rbind", Effect::Bind(true)),
     ("tmpcopyup", Effect::CopyUp),
-    ("idmap", Effect::IdMap),
-    ("ridmap", Effect::IdMap),
+    ("idmap", Effect::IdMap(false)),
+    ("ridmap", Effect::IdMap(true)),
     ("acl", Effect::Nothing),
     ("noacl", Effect::Nothing),
     ("iversion", Effect::Nothing),
@@ -123,10 +123,14 @@ pub(crate) struct MountOptions {
     pub(crate) data: Vec<String>,
     /// It is a bind mount.
     pub(crate) bind: bool,
+    /// `rbind`.
+    pub(crate) recursive_bind: bool,
     /// `tmpcopyup`.
     pub(crate) copy_up: bool,
-    /// `idmap` or `ridmap`.
-    pub(crate) id_map: bool,
+    /// `idmap` or `ridmap`: what follows its `=`, or nothing.
+    pub(crate) id_map: Option<String>,
+    /// `ridmap`.
+    pub(crate) id_map_all: bool,
 }
 
 impl MountOptions {
@@ -137,11 +141,17 @@ impl MountOptions {
             propagation: None,
             data: Vec::new(),
             bind: false,
+            recursive_bind: false,
             copy_up: false,
-            id_map: false,
+            id_map: None,
+            id_map_all: false,
         };
         for word in words.iter().filter(|word| !word.is_empty()) {
-            let effect = WORDS.iter().find(|(name, _)| name == word);
+            let (name, value) = match word.split_once('=') {
+                Some((name @ ("idmap" | "ridmap"), value)) => (name, value),
+                _ => (word.as_str(), ""),
+            };
+            let effect = WORDS.iter().find(|(known, _)| *known == name);
             match effect.map(|(_, effect)| *effect) {
                 Some(Effect::Set(flags)) => options.flags |= flags,
                 Some(Effect::Clear(flags)) => options.flags -= flags,
@@ -152,9 +162,15 @@ impl MountOptions {
                 Some(Effect::Propagate(propagation, recursive)) => {
                     options.propagation = Some((propagation, recursive));
                 }
-                Some(Effect::Bind) => options.bind = true,
+                Some(Effect::Bind(recursive)) => {
+                    options.bind = true;
+                    options.recursive_bind |= recursive;
+                }
                 Some(Effect::CopyUp) => options.copy_up = true,
-                Some(Effect::IdMap) => options.id_map = true,
+                Some(Effect::IdMap(all)) => {
+                    options.id_map = Some(value.to_owned());
+                    options.id_map_all = all;
+                }
                 Some(Effect::Nothing) => {}
                 None => options.data.push(word.clone()),
             }

@@ -1,0 +1,201 @@
+//! Id-mapped mounts, which libcontainer does not make.
+//!
+//! [`open`] makes the mount in the host's view, where `create` still has its caller's rights; the
+//! VMM's process puts it over the plain bind mount that libcontainer has made of the same source.
+//! mount_setattr(2), "ID-mapped mounts".
+
+use std::ffi::CString;
+use std::fs;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use krun_gpu_protocol::MountFlags;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork, pause};
+
+use crate::split::IdMapped;
+
+/// A mount that could not be mapped.
+#[derive(Debug, thiserror::Error)]
+#[error("id-mapped mount {}: {action}", destination.display())]
+pub(crate) struct IdMapError {
+    destination: PathBuf,
+    action: &'static str,
+    #[source]
+    source: io::Error,
+}
+
+/// A mount that waits for its place.
+#[derive(Debug)]
+pub(super) struct Waiting {
+    destination: PathBuf,
+    tree: OwnedFd,
+}
+
+/// Makes every one of `mounts`.
+pub(super) fn open(mounts: &[IdMapped]) -> Result<Vec<Waiting>, IdMapError> {
+    mounts.iter().map(one).collect()
+}
+
+fn one(mount: &IdMapped) -> Result<Waiting, IdMapError> {
+    let failed = |action| {
+        let destination = mount.destination.clone();
+        move |source| IdMapError {
+            destination,
+            action,
+            source,
+        }
+    };
+    let tree = clone_tree(&mount.source, mount.recursive).map_err(failed("copy its source"))?;
+    let namespace = user_namespace(&mount.uids, &mount.gids)
+        .map_err(failed("make a user namespace with its mappings"))?;
+    let basic =
+        MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
+    // The first four flags have the same numbers in both calls.
+    let flags = (mount.flags & basic).bits();
+    let is_recursive = mount.flags.contains(MountFlags::RECURSIVE);
+    set_attributes(&tree, flags, is_recursive, None).map_err(failed("set its flags"))?;
+    set_attributes(
+        &tree,
+        libc::MOUNT_ATTR_IDMAP,
+        mount.map_all,
+        Some(&namespace),
+    )
+    .map_err(failed("map its ids"))?;
+    Ok(Waiting {
+        destination: mount.destination.clone(),
+        tree,
+    })
+}
+
+/// Puts them in their places, in a root directory that libcontainer has filled.
+pub(super) fn place(waiting: &[Waiting]) -> Result<(), IdMapError> {
+    for Waiting { destination, tree } in waiting {
+        let failed = |source| IdMapError {
+            destination: destination.clone(),
+            action: "put it in its place",
+            source,
+        };
+        let path = c_path(destination).map_err(failed)?;
+        // SAFETY: the paths are C strings that live through the call, the descriptor is open.
+        let moved = unsafe {
+            libc::syscall(
+                libc::SYS_move_mount,
+                tree.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS,
+            )
+        };
+        if moved < 0 {
+            return Err(failed(io::Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
+    let path = c_path(path)?;
+    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
+    if recursive {
+        flags |= libc::AT_RECURSIVE.unsigned_abs();
+    }
+    // SAFETY: the path lives through the call.
+    let result =
+        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
+    match i32::try_from(result) {
+        // SAFETY: the kernel just gave us this descriptor.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn set_attributes(
+    tree: &OwnedFd,
+    set: u64,
+    recursive: bool,
+    namespace: Option<&OwnedFd>,
+) -> io::Result<()> {
+    let attributes = libc::mount_attr {
+        attr_set: set,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: namespace
+            .and_then(|namespace| u64::try_from(namespace.as_raw_fd()).ok())
+            .unwrap_or_default(),
+    };
+    let mut flags = libc::AT_EMPTY_PATH;
+    if recursive {
+        flags |= libc::AT_RECURSIVE;
+    }
+    // SAFETY: the path and the attributes live through the call, the descriptors are open.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            tree.as_raw_fd(),
+            c"".as_ptr(),
+            flags,
+            &raw const attributes,
+            size_of::<libc::mount_attr>(),
+        )
+    };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// A user namespace that exists for its mappings alone.
+fn user_namespace(uids: &[[u32; 3]], gids: &[[u32; 3]]) -> io::Result<OwnedFd> {
+    let (ready, told) = nix::unistd::pipe()?;
+    // SAFETY: `create` has one thread; the child makes system calls alone.
+    match unsafe { fork() }? {
+        ForkResult::Child => {
+            drop(ready);
+            let unshared = unshare(CloneFlags::CLONE_NEWUSER);
+            let code = unshared.map_or_else(|error| error as i32, |()| 0);
+            let answer = [u8::try_from(code).unwrap_or(u8::MAX)];
+            // Nobody listens: then nobody waits for an answer.
+            let _ = nix::unistd::write(&told, &answer);
+            drop(told);
+            loop {
+                pause();
+            }
+        }
+        ForkResult::Parent { child } => {
+            drop(told);
+            let made = fill(child, &ready, uids, gids);
+            // A child that is gone already is what we want.
+            let _ = kill(child, Signal::SIGKILL);
+            let _ = waitpid(child, None);
+            made
+        }
+    }
+}
+
+fn fill(child: Pid, ready: &OwnedFd, uids: &[[u32; 3]], gids: &[[u32; 3]]) -> io::Result<OwnedFd> {
+    let mut answer = [0];
+    if nix::unistd::read(ready, &mut answer)? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    if answer != [0] {
+        return Err(io::Error::from_raw_os_error(answer[0].into()));
+    }
+    for (name, lines) in [("uid_map", uids), ("gid_map", gids)] {
+        let text: String = lines
+            .iter()
+            .map(|[inside, outside, count]| format!("{inside} {outside} {count}\n"))
+            .collect();
+        fs::write(format!("/proc/{child}/{name}"), text)?;
+    }
+    Ok(fs::File::open(format!("/proc/{child}/ns/user"))?.into())
+}
+
+fn c_path(path: &Path) -> io::Result<CString> {
+    Ok(CString::new(path.as_os_str().as_bytes())?)
+}
