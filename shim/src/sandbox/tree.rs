@@ -4,13 +4,18 @@
 //! could write the VMM's memory through `/proc/self/mem`; so the exported tree is a copy of the
 //! mounts, taken while procfs is not among them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use krun_gpu_protocol::Propagation;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+/// Where the tree is when volumes follow the host's mounts.
+const PLACE: &str = "/dev/.krun-gpu/tree";
 
 /// What can go wrong with the tree.
 #[derive(Debug, thiserror::Error)]
@@ -54,6 +59,29 @@ pub(super) fn set_propagation(mounts: &[(PathBuf, Propagation, bool)]) -> Result
     Ok(())
 }
 
+/// Puts the exported tree into this namespace: a tree outside all namespaces would not take part
+/// when the host mounts something in a volume that is to follow it. Its place is in the stand-in
+/// of /dev, where neither the tree nor the guest shows it.
+pub(super) fn attach(root: &OwnedFd) -> Result<(), TreeError> {
+    let failed = |source| TreeError::Export("attach", source);
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(PLACE)
+        .map_err(failed)?;
+    // A shared /dev would pass the tree on to the tree's own.
+    mount(
+        None::<&str>,
+        "/dev",
+        None::<&str>,
+        MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )
+    .map_err(|error| failed(error.into()))?;
+    let place = CString::new(PLACE).map_err(|error| failed(error.into()))?;
+    move_tree(root, &place).map_err(failed)
+}
+
 /// Copies the mounts below `/` without any procfs. Each of `proc_mounts` is the top mount there;
 /// the one at `/proc` is put back.
 pub(super) fn export(proc_mounts: &[PathBuf]) -> Result<OwnedFd, TreeError> {
@@ -66,21 +94,27 @@ pub(super) fn export(proc_mounts: &[PathBuf]) -> Result<OwnedFd, TreeError> {
     let root = clone_tree(c"/").map_err(failed("copy"))?;
     // A shared root would pass /proc on to its copy.
     make_private(&root).map_err(failed("part from its host"))?;
+    move_tree(&proc, c"/proc").map_err(failed("put /proc back beside"))?;
+    Ok(root)
+}
+
+/// Mounts a detached tree at `place`.
+fn move_tree(tree: &OwnedFd, place: &CStr) -> io::Result<()> {
     // SAFETY: paths are C strings that live through the call, the descriptor is open.
     let moved = unsafe {
         libc::syscall(
             libc::SYS_move_mount,
-            proc.as_raw_fd(),
+            tree.as_raw_fd(),
             c"".as_ptr(),
             libc::AT_FDCWD,
-            c"/proc".as_ptr(),
+            place.as_ptr(),
             libc::MOVE_MOUNT_F_EMPTY_PATH,
         )
     };
     if moved < 0 {
-        return Err(failed("put /proc back beside")(io::Error::last_os_error()));
+        return Err(io::Error::last_os_error());
     }
-    Ok(root)
+    Ok(())
 }
 
 /// Ends the propagation to and from the top mount of a detached tree.

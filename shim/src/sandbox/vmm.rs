@@ -103,6 +103,12 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     tree::set_propagation(&plan.propagation)?;
     let grafts = graft::make(&plan.workload)?;
     let root = tree::export(&plan.proc_mounts)?;
+    let follows = |(_, propagation, _): &(_, Propagation, _)| {
+        matches!(propagation, Propagation::Shared | Propagation::Slave)
+    };
+    if plan.propagation.iter().any(follows) {
+        tree::attach(&root)?;
+    }
     privileges::drop_mount_rights()?;
     trace::mark("sandbox_ready");
     let streams = match plan.terminal {
