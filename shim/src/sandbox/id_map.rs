@@ -1,7 +1,7 @@
-//! Id-mapped mounts, which libcontainer does not make.
+//! Id-mapped mounts, which libcontainer does not make, and those whose source only `create` reaches.
 //!
 //! [`open`] makes the mount in the host's view, where `create` still has its caller's rights; the
-//! VMM's process puts it over the plain bind mount that libcontainer has made of the same source.
+//! VMM's process puts it over the placeholder that libcontainer has mounted.
 //! mount_setattr(2), "ID-mapped mounts".
 
 use std::ffi::CString;
@@ -21,7 +21,7 @@ use crate::split::IdMapped;
 
 /// A mount that could not be mapped.
 #[derive(Debug, thiserror::Error)]
-#[error("id-mapped mount {}: {action}", destination.display())]
+#[error("mount {}: {action}", destination.display())]
 pub(crate) struct IdMapError {
     destination: PathBuf,
     action: &'static str,
@@ -33,6 +33,7 @@ pub(crate) struct IdMapError {
 #[derive(Debug)]
 pub(super) struct Waiting {
     destination: PathBuf,
+    is_directory: bool,
     tree: OwnedFd,
 }
 
@@ -51,35 +52,45 @@ fn one(mount: &IdMapped) -> Result<Waiting, IdMapError> {
         }
     };
     let tree = clone_tree(&mount.source, mount.recursive).map_err(failed("copy its source"))?;
-    let namespace = user_namespace(&mount.uids, &mount.gids)
-        .map_err(failed("make a user namespace with its mappings"))?;
     let basic =
         MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
     // The first four flags have the same numbers in both calls.
     let flags = (mount.flags & basic).bits();
     let is_recursive = mount.flags.contains(MountFlags::RECURSIVE);
     set_attributes(&tree, flags, is_recursive, None).map_err(failed("set its flags"))?;
-    set_attributes(
-        &tree,
-        libc::MOUNT_ATTR_IDMAP,
-        mount.map_all,
-        Some(&namespace),
-    )
-    .map_err(failed("map its ids"))?;
+    if !mount.uids.is_empty() {
+        let namespace = user_namespace(&mount.uids, &mount.gids)
+            .map_err(failed("make a user namespace with its mappings"))?;
+        set_attributes(
+            &tree,
+            libc::MOUNT_ATTR_IDMAP,
+            mount.map_all,
+            Some(&namespace),
+        )
+        .map_err(failed("map its ids"))?;
+    }
     Ok(Waiting {
         destination: mount.destination.clone(),
+        is_directory: mount.is_directory,
         tree,
     })
 }
 
 /// Puts them in their places, in a root directory that libcontainer has filled.
 pub(super) fn place(waiting: &[Waiting]) -> Result<(), IdMapError> {
-    for Waiting { destination, tree } in waiting {
+    for mount in waiting {
+        let Waiting {
+            destination, tree, ..
+        } = mount;
         let failed = |source| IdMapError {
             destination: destination.clone(),
             action: "put it in its place",
             source,
         };
+        // Below another of these mounts nobody else has made it.
+        if !destination.exists() {
+            make_point(destination, mount.is_directory).map_err(failed)?;
+        }
         let path = c_path(destination).map_err(failed)?;
         // SAFETY: the paths are C strings that live through the call, the descriptor is open.
         let moved = unsafe {
@@ -97,6 +108,16 @@ pub(super) fn place(waiting: &[Waiting]) -> Result<(), IdMapError> {
         }
     }
     Ok(())
+}
+
+fn make_point(path: &Path, is_directory: bool) -> io::Result<()> {
+    if is_directory {
+        return fs::create_dir_all(path);
+    }
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    fs::File::create(path).map(drop)
 }
 
 fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {

@@ -88,7 +88,7 @@ pub(crate) enum VmmError {
 }
 
 /// Carries out `plan`. On return the guest has prepared the workload and the monitor runs.
-pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError> {
+pub(super) fn become_vmm(mut plan: Plan) -> Result<JoinHandle<Infallible>, VmmError> {
     privileges::take_name();
     privileges::die_with_parent(true);
     if !failure::is_read() {
@@ -99,6 +99,9 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     // The guest's kernel applies its processes' masks.
     nix::sys::stat::umask(nix::sys::stat::Mode::empty());
     id_map::place(&plan.id_mapped)?;
+    if plan.workload.hostname.is_none() {
+        plan.workload.hostname = host_name();
+    }
     program::check(Path::new("/"), &plan.workload)?;
     tree::set_propagation(&plan.propagation)?;
     let grafts = graft::make(&plan.workload)?;
@@ -157,4 +160,10 @@ pub(super) fn become_vmm(plan: Plan) -> Result<JoinHandle<Infallible>, VmmError>
     // From here on `create` may end: libcontainer tells it that we are ready.
     privileges::die_with_parent(false);
     Ok(monitor)
+}
+
+/// The name of this process' UTS namespace: the host's, another container's, or a copy of it.
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim_end().to_owned()).filter(|name| !name.is_empty())
 }

@@ -1,10 +1,13 @@
 //! The row of `mounts[].uidMappings`, `gidMappings` and of the options `idmap` and `ridmap`: a
 //! mount whose files have other owners than on their file system.
 //!
+//! In a user namespace all bind mounts are made like them, without a mapping: its root may not go
+//! where the engine keeps what it mounts.
+//!
 //! crun's form of the option, `idmap=uids=0-1000-10#10-2000-1;gids=...`, is read as well: first
 //! id on the file system, first id on the mount (of the container after an `@`), how many.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use krun_gpu_protocol::MountFlags;
 use oci_spec::runtime::{Linux, LinuxIdMapping, Mount};
@@ -12,7 +15,7 @@ use oci_spec::runtime::{Linux, LinuxIdMapping, Mount};
 use super::SplitError;
 use super::options::MountOptions;
 
-/// A bind mount that the host maps.
+/// A bind mount that `create` makes, with its ids mapped or not.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct IdMapped {
     /// Where it is in the container.
@@ -25,23 +28,37 @@ pub(crate) struct IdMapped {
     pub(crate) map_all: bool,
     /// Its flags.
     pub(crate) flags: MountFlags,
-    /// Users, as lines of a uid_map: on the file system, on the mount, how many.
+    /// It is a directory.
+    pub(crate) is_directory: bool,
+    /// Users, as lines of a uid_map; empty for none: on the file system, on the mount, how many.
     pub(crate) uids: Vec<[u32; 3]>,
     /// Groups likewise.
     pub(crate) gids: Vec<[u32; 3]>,
 }
 
 impl IdMapped {
-    /// Reads `mounts[index]`, if it is one.
+    /// Reads `mounts[index]`, if it is one; its source is a directory or a file.
     pub(super) fn read(
         index: usize,
         mount: &Mount,
         options: &MountOptions,
         linux: &Linux,
+        is_directory: bool,
     ) -> Result<Option<Self>, SplitError> {
         let own = (mount.uid_mappings(), mount.gid_mappings());
+        let made = |uids, gids| Self {
+            destination: mount.destination().clone(),
+            source: mount.source().clone().unwrap_or_default(),
+            recursive: options.recursive_bind,
+            map_all: options.id_map_all,
+            flags: options.flags,
+            is_directory,
+            uids,
+            gids,
+        };
         if options.id_map.is_none() && own.0.is_none() && own.1.is_none() {
-            return Ok(None);
+            let is_in_namespace = linux.uid_mappings().iter().flatten().next().is_some();
+            return Ok(is_in_namespace.then(|| made(Vec::new(), Vec::new())));
         }
         let failed = |reason| SplitError::Mount {
             field: format!("mounts[{index}].options"),
@@ -69,20 +86,7 @@ impl IdMapped {
                 "an id-mapped mount wants mappings, its own or those of a user namespace",
             ));
         }
-        Ok(Some(Self {
-            destination: mount.destination().clone(),
-            source: mount.source().clone().unwrap_or_default(),
-            recursive: options.recursive_bind,
-            map_all: options.id_map_all,
-            flags: options.flags,
-            uids,
-            gids,
-        }))
-    }
-
-    /// Whether `path` is below it.
-    pub(super) fn holds(&self, path: &Path) -> bool {
-        path != self.destination && path.starts_with(&self.destination)
+        Ok(Some(made(uids, gids)))
     }
 }
 

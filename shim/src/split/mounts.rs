@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::{Mount, MountFlags, MountSource, Propagation};
-use oci_spec::runtime::{Linux, LinuxIdMapping, Mount as OciMount};
+use oci_spec::runtime::{Linux, Mount as OciMount};
 
 use super::SplitError;
 use super::devices::{Wanted, is_standard};
@@ -91,17 +91,6 @@ impl Mounts {
         let destination = mount.destination();
         let field = |name: &str| format!("mounts[{index}].{name}");
         let source = mount.source().clone().unwrap_or_default();
-        if self
-            .id_mapped
-            .iter()
-            .any(|mapped| mapped.holds(destination))
-        {
-            return Err(SplitError::Mount {
-                field: field("destination"),
-                destination: destination.clone(),
-                reason: "it is below an id-mapped mount, which is put in its place last",
-            });
-        }
         let kind = mount.typ().clone().unwrap_or_default();
         if !options.bind && kind != "bind" {
             if GUEST_KINDS.contains(&kind.as_str()) {
@@ -160,13 +149,13 @@ impl Mounts {
                 Ok(())
             }
             Node::Directory | Node::File => {
-                let mapped = IdMapped::read(index, mount, &options, linux)?;
-                let is_mapped = mapped.is_some();
-                self.id_mapped.extend(mapped);
-                if is_mapped {
-                    return self.add_host(index, &without_id_map(mount), options);
-                }
-                self.add_host(index, mount, options)
+                let is_directory = node == Node::Directory;
+                let Some(mapped) = IdMapped::read(index, mount, &options, linux, is_directory)?
+                else {
+                    return self.add_host(index, mount, options);
+                };
+                self.id_mapped.push(mapped);
+                self.add_host(index, &placeholder(destination, is_directory), options)
             }
         }
     }
@@ -235,18 +224,18 @@ impl Mounts {
     }
 }
 
-/// The plain bind mount below an id-mapped one.
-fn without_id_map(mount: &OciMount) -> OciMount {
-    let mut plain = mount.clone();
-    let words = plain.options_mut().iter_mut().flatten();
-    for word in words {
-        if matches!(word.split('=').next(), Some("idmap" | "ridmap")) {
-            "defaults".clone_into(word);
-        }
+/// What makes the mount point of a mount that is put there later.
+fn placeholder(destination: &Path, is_directory: bool) -> OciMount {
+    if is_directory {
+        return stand_in(destination);
     }
-    plain.set_uid_mappings(None::<Vec<LinuxIdMapping>>);
-    plain.set_gid_mappings(None::<Vec<LinuxIdMapping>>);
-    plain
+    let mut mount = OciMount::default();
+    mount
+        .set_destination(destination.to_owned())
+        .set_typ(Some("bind".to_owned()))
+        .set_source(Some(PathBuf::from("/dev/null")))
+        .set_options(Some(vec!["bind".to_owned()]));
+    mount
 }
 
 /// Podman makes a tmpfs of the host for /dev/shm and binds it; the guest gets one of its own, of
