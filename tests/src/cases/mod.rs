@@ -1,5 +1,6 @@
 //! The cases, grouped as users meet them.
 
+mod attributes;
 mod bad_input;
 mod build;
 mod check;
@@ -8,7 +9,9 @@ mod exec;
 mod gpu;
 mod images;
 mod lifecycle;
+mod mounts;
 mod network;
+mod podman;
 mod process;
 mod resources;
 mod rootless;
@@ -42,11 +45,14 @@ pub(crate) fn all() -> Vec<Case> {
         stdio::CASES,
         status::CASES,
         process::CASES,
+        attributes::CASES,
         volumes::CASES,
+        mounts::CASES,
         lifecycle::CASES,
         exec::CASES,
         terminal::CASES,
         verbs::CASES,
+        podman::CASES,
         build::CASES,
         images::CASES,
         resources::CASES,

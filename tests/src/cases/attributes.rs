@@ -1,0 +1,101 @@
+//! The process as specified: every attribute that Podman's flags give it, beyond those of `process`.
+
+use crate::harness::{Case, Outcome, same};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "attributes::capabilities",
+        run: capabilities,
+    },
+    Case {
+        name: "attributes::privileged",
+        run: privileged,
+    },
+    Case {
+        name: "attributes::groups",
+        run: groups,
+    },
+    Case {
+        name: "attributes::umask",
+        run: umask,
+    },
+    Case {
+        name: "attributes::init",
+        run: init,
+    },
+    Case {
+        name: "attributes::seccomp_actions",
+        run: seccomp_actions,
+    },
+    Case {
+        name: "attributes::sysctls",
+        run: sysctls,
+    },
+    Case {
+        name: "attributes::shared_memory_of_the_host",
+        run: shared_memory_of_the_host,
+    },
+];
+
+/// `script` with a directory `$d` of the host.
+fn in_directory(script: &str) -> String {
+    format!("d=$(mktemp -d); chmod 755 $d; trap 'rm -rf $d' EXIT\n{script}")
+}
+
+fn capabilities() -> Outcome {
+    same(&in_directory(
+        r#"run --cap-add all $BB grep ^Cap /proc/self/status; run -u 1000 --cap-add NET_ADMIN $BB grep ^Cap /proc/self/status"#,
+    ))
+    .map(drop)
+}
+
+fn privileged() -> Outcome {
+    same(&in_directory(
+        r#"run --privileged $BB sh -c 'grep -E "^(Cap|NoNew|Seccomp:)" /proc/self/status; mount -t tmpfs t /tmp && echo mounted; echo 1 > /proc/sys/vm/swappiness; echo $?; ls /sys/fs/cgroup | grep -c cgroup.procs; mkdir /sys/fs/cgroup/x; echo $?; grep -c " /proc/" /proc/mounts'
+           run --privileged -u 1000 $BB grep ^Cap /proc/self/status"#,
+    ))
+    .map(drop)
+}
+
+fn groups() -> Outcome {
+    same(&in_directory(
+        r#"run -u user --group-add 3000 --group-add extra $BB id; run -u 1000:1000 --group-add root $BB id"#,
+    ))
+    .map(drop)
+}
+
+fn umask() -> Outcome {
+    same(&in_directory(
+        r#"run --umask 0077 $BB sh -c 'umask; touch /tmp/x; stat -c %a /tmp/x'; run -u user $BB umask"#,
+    ))
+    .map(drop)
+}
+
+fn init() -> Outcome {
+    same(&in_directory(
+        r#"run --init $BB sh -c 'echo $$; tr "\0" " " </proc/1/cmdline; exit 5'"#,
+    ))
+    .map(drop)
+}
+
+fn seccomp_actions() -> Outcome {
+    same(&in_directory(
+        r#"echo '{"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86_64"],"syscalls":[{"names":["mkdir","mkdirat"],"action":"SCMP_ACT_ERRNO"},{"names":["chmod","fchmodat","fchmodat2"],"action":"SCMP_ACT_ERRNO","errnoRet":99},{"names":["symlink","symlinkat"],"action":"SCMP_ACT_KILL_PROCESS"},{"names":["link","linkat"],"action":"SCMP_ACT_KILL"},{"names":["sethostname"],"action":"SCMP_ACT_TRAP"},{"names":["nosuchcall","umount2"],"action":"SCMP_ACT_ERRNO"},{"names":["sync"],"action":"SCMP_ACT_LOG"},{"names":["getpriority"],"action":"SCMP_ACT_ALLOW"},{"names":["kill"],"action":"SCMP_ACT_ERRNO","errnoRet":95,"args":[{"index":1,"value":12,"op":"SCMP_CMP_EQ"}]}]}' > $d/p.json
+           run --security-opt seccomp=$d/p.json $BB sh -c 'mkdir /x; chmod 1 /tmp; ln -s a /tmp/b; echo $?; ln /etc/passwd /tmp/c; echo $?; hostname foo; echo $?; umount /tmp; sync; echo $?; kill -12 $$; kill -0 $$; echo $?; grep Seccomp /proc/self/status'"#,
+    ))
+    .map(drop)
+}
+
+fn sysctls() -> Outcome {
+    same(&in_directory(
+        r#"run --sysctl kernel.msgmax=1000 --sysctl kernel.shmmax=12345678 --sysctl net.ipv4.ip_forward=1 --sysctl fs.mqueue.msg_max=20 $BB sh -c 'cat /proc/sys/kernel/msgmax /proc/sys/kernel/shmmax /proc/sys/net/ipv4/ip_forward /proc/sys/fs/mqueue/msg_max'"#,
+    ))
+    .map(drop)
+}
+
+fn shared_memory_of_the_host() -> Outcome {
+    same(&in_directory(
+        r#"run --ipc host $BB sh -c 'touch /dev/shm/life-mark; ls /dev/shm'; ls /dev/shm/life-mark; rm -f /dev/shm/life-mark"#,
+    ))
+    .map(drop)
+}
