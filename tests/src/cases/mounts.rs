@@ -19,6 +19,18 @@ pub(super) const CASES: &[Case] = &[
         name: "mounts::nested",
         run: nested,
     },
+    Case {
+        name: "mounts::secrets",
+        run: secrets,
+    },
+    Case {
+        name: "mounts::devices",
+        run: devices,
+    },
+    Case {
+        name: "mounts::device_kvm",
+        run: device_kvm,
+    },
 ];
 
 /// `script` with a directory `$d` of the host.
@@ -51,6 +63,27 @@ fn overlay() -> Outcome {
 fn nested() -> Outcome {
     same(&in_directory(
         r#"mkdir $d/in; echo i > $d/in/f; run -v $d:/v -v $d/in:/v/deep/x -v $d/in/f:/v/deep/file --tmpfs /v/deep/t -v vol:/v/vol $BB sh -c 'cat /v/deep/x/f /v/deep/file; touch /v/deep/t/a /v/vol/b; find /v | sort'; find $d | sort | sed "s,$d,,"; podman volume rm vol >/dev/null"#,
+    ))
+    .map(drop)
+}
+
+fn secrets() -> Outcome {
+    same(&in_directory(
+        r#"printf 'hush' | podman secret create s1 - >/dev/null; run --secret s1 --secret s1,type=env,target=ENVS --secret s1,target=/x/y,uid=1000,gid=1000,mode=0400 -u 1000 $BB sh -c 'cat /run/secrets/s1; echo $ENVS; cat /x/y; stat -c "%a %u %g" /x/y /run/secrets/s1; echo a > /run/secrets/s1'; podman secret rm s1 >/dev/null"#,
+    ))
+    .map(drop)
+}
+
+fn devices() -> Outcome {
+    same(&in_directory(
+        r#"run --device /dev/fuse --device /dev/net/tun $BB sh -c 'ls -l /dev/fuse /dev/net/tun | awk "{print \$1,\$3,\$4,\$5,\$6,\$10}"; dd if=/dev/fuse of=/dev/null count=1 2>&1 | head -n 1'; run --device /dev/net/tun --cap-add NET_ADMIN $BB sh -c 'ip tuntap add tap9 mode tap && ip link show tap9 | head -n 1 | cut -d: -f2'"#,
+    ))
+    .map(drop)
+}
+
+fn device_kvm() -> Outcome {
+    same(&in_directory(
+        r#"run --device /dev/kvm $BB sh -c 'ls -l /dev/kvm | awk "{print \$1,\$5,\$6}"; exec 3<>/dev/kvm && echo opened; grep -c -E "svm|vmx" /proc/cpuinfo | sed "s/[1-9].*/some/"'"#,
     ))
     .map(drop)
 }
