@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use krun_gpu_protocol::Route;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteType,
@@ -42,7 +42,13 @@ impl Netlink {
     pub fn add_route(&mut self, index: u32, route: &Route) -> Result<(), NetlinkError> {
         let doing = format!("add the route to {}/{}", route.destination, route.prefix);
         let message = RouteNetlinkMessage::NewRoute(write(index, route));
-        self.change(doing, message, NLM_F_CREATE | NLM_F_EXCL)
+        // Two networks may each have a default route of the same metric: the first is used. IPv6
+        // would make one route with two hops of them.
+        let flags = match route.destination {
+            IpAddr::V4(_) => NLM_F_CREATE | NLM_F_APPEND,
+            IpAddr::V6(_) => NLM_F_CREATE | NLM_F_EXCL,
+        };
+        self.change(doing, message, flags)
     }
 }
 

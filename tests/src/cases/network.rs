@@ -157,7 +157,7 @@ fn two_networks() -> Outcome {
         podman network create --subnet 10.92.0.0/24 --opt mtu=1400 n2 >/dev/null
         podman run --rm --runtime $RUNTIME --cap-add NET_RAW --network n1:ip=10.91.0.9,ip6=fd91::9,mac=02:00:00:00:91:09 \
             --network n2:ip=10.92.0.9,mac=02:00:00:00:92:09,interface_name=second --dns 192.0.2.53 $BB sh -c "
-            $look; grep nameserver /etc/resolv.conf | tail -n 1
+            $look; grep nameserver /etc/resolv.conf | sort
             for gateway in 10.91.0.1 10.92.0.1; do ping -c 1 -W 10 \$gateway | grep -o '1 packets received'; done
             ping -6 -c 1 -W 10 fd91::1 | grep -o '1 packets received'"
         podman network rm n1 n2 >/dev/null"#,
