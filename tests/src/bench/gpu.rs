@@ -5,6 +5,11 @@
 //! who they are (a second, which is why their answer is kept), to loading virglrenderer (0.3 s), to
 //! the render server (0.06 s); the guest's kernel takes as long with a GPU and with the driver in
 //! its initramfs as without.
+//!
+//! An empty submission and its wait are polls of memory on both sides, as Venus's sources say.
+//! What decides is whether the host is done before the driver in the guest goes to sleep, which it
+//! does after 15 yields, for 160 us at first (17 or 230 us seen without a VM); how soon the render
+//! server's thread polls again (its timer slack) makes no difference.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
