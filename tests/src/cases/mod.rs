@@ -26,17 +26,12 @@ use crate::harness::Case;
 /// Cases that are left out, and why: not seen to pass, or not to be relied on under emulation. They
 /// count as skipped and are named; `--ignored` runs them.
 pub(crate) const UNPROVEN: &[&str] = &[
-    // All its steps were seen to work but detaching: Podman takes the two keys only when they come
-    // apart. They do since, and it was not run again.
+    // All that it does was seen to agree but for the time in a warning of Podman's, which is left
+    // out since; it was not run again.
     "terminal::exec_and_attach",
-    // Its capabilities were seen to agree; under crun --env replaces the whole environment, so that
-    // its last command found no `sh`. It has a path since, and was not run again.
-    "verbs::exec_flags",
     // It passed alone; a program that used the GPU after it in the same container hung, for a
     // reason that is not known yet.
     "gpu::taichi",
-    // It passed, in more than three minutes; the test VM's kernel died under it once.
-    "gpu::memory_comes_back",
 ];
 
 /// Every case.
