@@ -25,14 +25,7 @@ use crate::harness::Case;
 
 /// Cases that are left out, and why: not seen to pass, or not to be relied on under emulation. They
 /// count as skipped and are named; `--ignored` runs them.
-pub(crate) const UNPROVEN: &[&str] = &[
-    // All that it does was seen to agree but for the time in a warning of Podman's, which is left
-    // out since; it was not run again.
-    "terminal::exec_and_attach",
-    // It passed alone; a program that used the GPU after it in the same container hung, for a
-    // reason that is not known yet.
-    "gpu::taichi",
-];
+pub(crate) const UNPROVEN: &[&str] = &[];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {

@@ -69,7 +69,7 @@ fn detached() -> Outcome {
 
 fn exec_and_attach() -> Outcome {
     let ours = same(&script(
-        r#"create_detached -it --name at $BB sh -c 'while read line; do echo "got $line"; done' >/dev/null
+        r#"create_detached -it --name at $BB sh -c 'while read line; do echo "got $line"; done' >/dev/null 2>&1
            echo 'until stty size | grep -v "^0 0"; do sleep 0.1; done; exit 6' |
            podman exec -i at sh -c 'cat > /size.sh'
            { in_terminal podman exec -it at sh /size.sh < /dev/null; echo $?; } | without_eof
