@@ -12,11 +12,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::MountFlags;
-use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid, fork, pause};
 
+use super::user_namespace;
 use crate::split::IdMapped;
 
 /// A mount that could not be mapped.
@@ -59,7 +56,7 @@ fn one(mount: &IdMapped) -> Result<Waiting, IdMapError> {
     let is_recursive = mount.flags.contains(MountFlags::RECURSIVE);
     set_attributes(&tree, flags, is_recursive, None).map_err(failed("set its flags"))?;
     if !mount.uids.is_empty() {
-        let namespace = user_namespace(&mount.uids, &mount.gids)
+        let namespace = user_namespace::make(&mount.uids, &mount.gids)
             .map_err(failed("make a user namespace with its mappings"))?;
         set_attributes(
             &tree,
@@ -169,52 +166,6 @@ fn set_attributes(
         return Err(io::Error::last_os_error());
     }
     Ok(())
-}
-
-/// A user namespace that exists for its mappings alone.
-fn user_namespace(uids: &[[u32; 3]], gids: &[[u32; 3]]) -> io::Result<OwnedFd> {
-    let (ready, told) = nix::unistd::pipe()?;
-    // SAFETY: `create` has one thread; the child makes system calls alone.
-    match unsafe { fork() }? {
-        ForkResult::Child => {
-            drop(ready);
-            let unshared = unshare(CloneFlags::CLONE_NEWUSER);
-            let code = unshared.map_or_else(|error| error as i32, |()| 0);
-            let answer = [u8::try_from(code).unwrap_or(u8::MAX)];
-            // Nobody listens: then nobody waits for an answer.
-            let _ = nix::unistd::write(&told, &answer);
-            drop(told);
-            loop {
-                pause();
-            }
-        }
-        ForkResult::Parent { child } => {
-            drop(told);
-            let made = fill(child, &ready, uids, gids);
-            // A child that is gone already is what we want.
-            let _ = kill(child, Signal::SIGKILL);
-            let _ = waitpid(child, None);
-            made
-        }
-    }
-}
-
-fn fill(child: Pid, ready: &OwnedFd, uids: &[[u32; 3]], gids: &[[u32; 3]]) -> io::Result<OwnedFd> {
-    let mut answer = [0];
-    if nix::unistd::read(ready, &mut answer)? == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    if answer != [0] {
-        return Err(io::Error::from_raw_os_error(answer[0].into()));
-    }
-    for (name, lines) in [("uid_map", uids), ("gid_map", gids)] {
-        let text: String = lines
-            .iter()
-            .map(|[inside, outside, count]| format!("{inside} {outside} {count}\n"))
-            .collect();
-        fs::write(format!("/proc/{child}/{name}"), text)?;
-    }
-    Ok(fs::File::open(format!("/proc/{child}/ns/user"))?.into())
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

@@ -11,6 +11,7 @@ mod id_map;
 mod privileges;
 mod program;
 mod tree;
+mod user_namespace;
 mod vmm;
 
 use std::fs;
@@ -97,6 +98,8 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
     if record.cgroup.is_none() {
         forget_resources(&mut host);
     }
+    let user_namespace =
+        user_namespace::provide(&mut host).map_err(prepare("make the user namespace"))?;
     let null = fs::OpenOptions::new()
         .read(true)
         .write(true)
@@ -143,6 +146,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
     // SAFETY: plain system call.
     unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0) };
     let result = container_main_process(&arguments);
+    drop(user_namespace);
     match result {
         Ok(pid) => Ok(pid.as_raw()),
         Err(error) => {

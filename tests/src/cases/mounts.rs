@@ -1,6 +1,6 @@
 //! Mounts of every kind that Podman makes, their options and their places.
 
-use crate::harness::{Case, Outcome, same};
+use crate::harness::{Case, Outcome, ensure, same};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -10,6 +10,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "mounts::owner_changed",
         run: owner_changed,
+    },
+    Case {
+        name: "mounts::id_mapped",
+        run: id_mapped,
     },
     Case {
         name: "mounts::overlay",
@@ -86,4 +90,14 @@ fn device_kvm() -> Outcome {
         r#"run --device /dev/kvm $BB sh -c 'ls -l /dev/kvm | awk "{print \$1,\$5,\$6}"; exec 3<>/dev/kvm && echo opened; grep -c -E "svm|vmx" /proc/cpuinfo | sed "s/[1-9].*/some/"'"#,
     ))
     .map(drop)
+}
+
+/// Several mappings, and a volume whose owners are mapped back: files are the container's root's.
+fn id_mapped() -> Outcome {
+    let ours = same(
+        "mapped='--uidmap 0:10000:500 --uidmap 500:20000:500 --gidmap 0:10000:5000'
+        run $mapped -v ids:/v:idmap $BB sh -c 'id -u; touch /v/x /tmp/y; chown 600:0 /v/x; stat -c \"%u %g\" /v/x /tmp/y'
+        stat -c '%u %g' $(podman volume inspect ids --format '{{.Mountpoint}}')/x; podman volume rm ids >/dev/null",
+    )?;
+    ensure(ours.stdout == "0\n600 0\n0 0\n600 0\n", || ours.to_string())
 }

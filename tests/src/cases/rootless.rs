@@ -26,6 +26,10 @@ pub(super) const CASES: &[Case] = &[
         name: "rootless::killed",
         run: killed,
     },
+    Case {
+        name: "rootless::keeps_its_id",
+        run: keeps_its_id,
+    },
 ];
 
 fn user(script: &str) -> Result<Output, Failed> {
@@ -71,4 +75,19 @@ fn killed() -> Outcome {
          run $BB sh -c 'sh -c \"kill -KILL \\$\\$\"; echo $?' 2>/dev/null",
     )?;
     ensure(ours.stdout == "137\n137\n", || ours.to_string())
+}
+
+/// `--userns=keep-id`: the user is himself, in the container and on his volume.
+fn keeps_its_id() -> Outcome {
+    images::busybox_of_user()?;
+    let script = "mkdir /tmp/kept; run --userns keep-id -v /tmp/kept:/v $BB sh -c 'id; touch /tmp/x /v/y; ls -ln /tmp/x | cut -c1-30'
+         stat -c '%u %g %n' /tmp/kept/*; rm -r /tmp/kept";
+    let crun = sh_as_user("crun", script)?;
+    let ours = sh_as_user("krun-gpu", script)?;
+    ensure(
+        crun == ours
+            && ours.stdout.contains("uid=1000(user)")
+            && ours.stdout.contains("1000 1000 /tmp/kept/y"),
+        || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
+    )
 }
