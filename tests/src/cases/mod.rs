@@ -25,7 +25,12 @@ use crate::harness::Case;
 
 /// Cases that are left out, and why: not seen to pass, or not to be relied on under emulation. They
 /// count as skipped and are named; `--ignored` runs them.
-pub(crate) const UNPROVEN: &[&str] = &[];
+pub(crate) const UNPROVEN: &[&str] = &[
+    // Both passed twice, in two to three minutes on a busy machine; later runs of ggml's tests
+    // hung, one with the VM's processors idle, for a reason that is not known yet.
+    "gpu::ggml_kernels",
+    "gpu::llama",
+];
 
 /// Every case.
 pub(crate) fn all() -> Vec<Case> {
