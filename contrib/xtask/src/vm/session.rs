@@ -8,8 +8,15 @@ use std::{
     os::unix::{ffi::OsStrExt, net::UnixStream},
     path::Path,
     process::{Child, ExitCode, Stdio},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
+    time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{
     Vm, VmError, qemu,
@@ -26,6 +33,47 @@ pub(crate) struct Status(pub(crate) u8);
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status.0)
+    }
+}
+
+/// How long tests may be silent: a processor of the emulated machine was seen to wait for ever for
+/// an interrupt, and nothing in such a VM ends by itself. No single command of a test takes longer.
+const LONGEST_SILENCE: Duration = Duration::from_secs(480);
+
+/// When the command last wrote something.
+#[derive(Clone, Debug)]
+struct LastWord(Arc<Mutex<Instant>>);
+
+impl LastWord {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn spoken(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .elapsed()
+    }
+
+    /// Kills `qemu` once the silence is too long, in a thread that ends when the sender is dropped.
+    fn watch(self, qemu: Pid) -> mpsc::Sender<()> {
+        let (sender, ended) = mpsc::channel();
+        thread::spawn(move || {
+            while ended.recv_timeout(Duration::from_secs(5)) == Err(RecvTimeoutError::Timeout) {
+                if self.silence() > LONGEST_SILENCE {
+                    eprintln!("the test VM said nothing for {LONGEST_SILENCE:?}: it is killed");
+                    // It may have ended this very moment; it is not reaped before we are told.
+                    let _ = kill_process(qemu, Signal::KILL);
+                    return;
+                }
+            }
+        });
+        sender
     }
 }
 
@@ -57,7 +105,13 @@ pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, V
         })?;
     }
     let (control_port, control) = Port::new("control", PortKind::Stream)?;
-    let mut lines = Lines::default();
+    let mut lines = Lines {
+        ports: Vec::new(),
+        relays: Vec::new(),
+        raw: None,
+        last_word: LastWord::new(),
+    };
+    let watched = matches!(streams, Streams::Collected(_));
     match streams {
         Streams::Ours if RawTerminal::wanted() => lines.terminal(vm, &control)?,
         Streams::Ours => {
@@ -75,6 +129,7 @@ pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, V
         mut ports,
         relays,
         raw,
+        last_word,
     } = lines;
     ports.push(control_port);
     let mut running = Vec::new();
@@ -90,7 +145,10 @@ pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, V
     let mut qemu = Running(qemu);
     // Our copies of QEMU's ends, so that the streams end when QEMU does.
     drop(command);
+    let pid = i32::try_from(qemu.0.id()).ok().and_then(Pid::from_raw);
+    let watch = pid.filter(|_| watched).map(|pid| last_word.watch(pid));
     let status = exit_status(BufReader::new(control));
+    drop(watch);
     // The machine is off once its command has reported, and all that was written is in our
     // sockets.
     let ended = qemu.0.wait();
@@ -106,11 +164,12 @@ pub(super) fn run(vm: &Vm<'_>, streams: Streams, log: &Path) -> Result<Status, V
 }
 
 /// The ports that carry the command's streams, and what we do with our ends.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Lines {
     ports: Vec<Port>,
     relays: Vec<thread::JoinHandle<()>>,
     raw: Option<RawTerminal>,
+    last_word: LastWord,
 }
 
 impl Lines {
@@ -120,7 +179,8 @@ impl Lines {
         let stream = self.port("terminal", PortKind::Terminal)?;
         self.raw = Some(RawTerminal::new()?);
         send(io::stdin(), clone(&stream)?);
-        self.relays.push(receive(stream, io::stdout()));
+        let last_word = self.last_word.clone();
+        self.relays.push(receive(stream, io::stdout(), last_word));
         let control = clone(control)?;
         thread::spawn(move || terminal::report_size(control));
         Ok(())
@@ -137,7 +197,8 @@ impl Lines {
         output: impl Write + Send + 'static,
     ) -> Result<(), VmError> {
         let stream = self.port(name, PortKind::Stream)?;
-        self.relays.push(receive(stream, output));
+        let last_word = self.last_word.clone();
+        self.relays.push(receive(stream, output, last_word));
         Ok(())
     }
 
@@ -173,10 +234,12 @@ fn send(mut input: impl Read + Send + 'static, mut stream: UnixStream) {
 fn receive(
     mut stream: UnixStream,
     mut output: impl Write + Send + 'static,
+    last_word: LastWord,
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         let mut buffer = vec![0; 1 << 16];
         while let Ok(length @ 1..) = stream.read(&mut buffer) {
+            last_word.spoken();
             let written = output
                 .write_all(&buffer[..length])
                 .and_then(|()| output.flush());
