@@ -7,13 +7,13 @@
 use std::ffi::CString;
 use std::fs;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::MountFlags;
 
-use super::user_namespace;
+use super::{detached, user_namespace};
 use crate::split::IdMapped;
 
 /// A mount that could not be mapped.
@@ -48,7 +48,9 @@ fn one(mount: &IdMapped) -> Result<Waiting, IdMapError> {
             source,
         }
     };
-    let tree = clone_tree(&mount.source, mount.recursive).map_err(failed("copy its source"))?;
+    let tree = c_path(&mount.source)
+        .and_then(|source| detached::copy(&source, mount.recursive))
+        .map_err(failed("copy its source"))?;
     let basic =
         MountFlags::READ_ONLY | MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
     // The first four flags have the same numbers in both calls.
@@ -89,20 +91,7 @@ pub(super) fn place(waiting: &[Waiting]) -> Result<(), IdMapError> {
             make_point(destination, mount.is_directory).map_err(failed)?;
         }
         let path = c_path(destination).map_err(failed)?;
-        // SAFETY: the paths are C strings that live through the call, the descriptor is open.
-        let moved = unsafe {
-            libc::syscall(
-                libc::SYS_move_mount,
-                tree.as_raw_fd(),
-                c"".as_ptr(),
-                libc::AT_FDCWD,
-                path.as_ptr(),
-                libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_SYMLINKS,
-            )
-        };
-        if moved < 0 {
-            return Err(failed(io::Error::last_os_error()));
-        }
+        detached::attach(tree, &path, libc::MOVE_MOUNT_T_SYMLINKS).map_err(failed)?;
     }
     Ok(())
 }
@@ -115,22 +104,6 @@ fn make_point(path: &Path, is_directory: bool) -> io::Result<()> {
         fs::create_dir_all(parent)?;
     }
     fs::File::create(path).map(drop)
-}
-
-fn clone_tree(path: &Path, recursive: bool) -> io::Result<OwnedFd> {
-    let path = c_path(path)?;
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE.unsigned_abs();
-    }
-    // SAFETY: the path lives through the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    match i32::try_from(result) {
-        // SAFETY: the kernel just gave us this descriptor.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
 }
 
 fn set_attributes(
@@ -147,25 +120,7 @@ fn set_attributes(
             .and_then(|namespace| u64::try_from(namespace.as_raw_fd()).ok())
             .unwrap_or_default(),
     };
-    let mut flags = libc::AT_EMPTY_PATH;
-    if recursive {
-        flags |= libc::AT_RECURSIVE;
-    }
-    // SAFETY: the path and the attributes live through the call, the descriptors are open.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
+    detached::change(tree, &attributes, recursive)
 }
 
 fn c_path(path: &Path) -> io::Result<CString> {

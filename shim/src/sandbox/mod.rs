@@ -4,6 +4,7 @@
 //! caller removes the state directory.
 
 pub(crate) mod cgroup;
+mod detached;
 mod executor;
 pub(crate) mod failure;
 mod graft;

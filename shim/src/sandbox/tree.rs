@@ -4,15 +4,17 @@
 //! could write the VMM's memory through `/proc/self/mem`; so the exported tree is a copy of the
 //! mounts, taken while procfs is not among them.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::fs::DirBuilder;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::PathBuf;
 
 use krun_gpu_protocol::Propagation;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use super::detached;
 
 /// Where the tree is when volumes follow the host's mounts.
 const PLACE: &str = "/dev/.krun-gpu/tree";
@@ -79,42 +81,23 @@ pub(super) fn attach(root: &OwnedFd) -> Result<(), TreeError> {
     )
     .map_err(|error| failed(error.into()))?;
     let place = CString::new(PLACE).map_err(|error| failed(error.into()))?;
-    move_tree(root, &place).map_err(failed)
+    detached::attach(root, &place, 0).map_err(failed)
 }
 
 /// Copies the mounts below `/` without any procfs. Each of `proc_mounts` is the top mount there;
 /// the one at `/proc` is put back.
 pub(super) fn export(proc_mounts: &[PathBuf]) -> Result<OwnedFd, TreeError> {
     let failed = |action| move |source| TreeError::Export(action, source);
-    let proc = clone_tree(c"/proc").map_err(failed("keep /proc apart from"))?;
+    let proc = detached::copy(c"/proc", true).map_err(failed("keep /proc apart from"))?;
     for path in proc_mounts {
         umount2(path, MntFlags::MNT_DETACH)
             .map_err(|error| failed("take /proc out of")(error.into()))?;
     }
-    let root = clone_tree(c"/").map_err(failed("copy"))?;
+    let root = detached::copy(c"/", true).map_err(failed("copy"))?;
     // A shared root would pass /proc on to its copy.
     make_private(&root).map_err(failed("part from its host"))?;
-    move_tree(&proc, c"/proc").map_err(failed("put /proc back beside"))?;
+    detached::attach(&proc, c"/proc", 0).map_err(failed("put /proc back beside"))?;
     Ok(root)
-}
-
-/// Mounts a detached tree at `place`.
-fn move_tree(tree: &OwnedFd, place: &CStr) -> io::Result<()> {
-    // SAFETY: paths are C strings that live through the call, the descriptor is open.
-    let moved = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            place.as_ptr(),
-            libc::MOVE_MOUNT_F_EMPTY_PATH,
-        )
-    };
-    if moved < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
 }
 
 /// Ends the propagation to and from the top mount of a detached tree.
@@ -125,32 +108,5 @@ fn make_private(tree: &OwnedFd) -> io::Result<()> {
         propagation: libc::MS_PRIVATE,
         userns_fd: 0,
     };
-    // SAFETY: the path and the attributes live through the call, the descriptor is open.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_mount_setattr,
-            tree.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_EMPTY_PATH,
-            &raw const attributes,
-            size_of::<libc::mount_attr>(),
-        )
-    };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(())
-}
-
-/// A detached copy of the mounts at and below `path`.
-fn clone_tree(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC | libc::AT_RECURSIVE.unsigned_abs();
-    // SAFETY: the path lives through the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    match i32::try_from(result) {
-        // SAFETY: the kernel just gave us this descriptor.
-        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
-        _ => Err(io::Error::last_os_error()),
-    }
+    detached::change(tree, &attributes, false)
 }

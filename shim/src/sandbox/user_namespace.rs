@@ -14,7 +14,9 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork, geteuid, pause};
-use oci_spec::runtime::{LinuxIdMapping, LinuxNamespaceType, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, Spec};
+
+use crate::split::id_map_lines;
 
 /// Makes the new user namespace that `host` asks for, if libcontainer should not, and has it joined.
 /// The descriptor is to be kept until it is.
@@ -22,8 +24,8 @@ pub(super) fn provide(host: &mut Spec) -> io::Result<Option<OwnedFd>> {
     let Some(linux) = host.linux_mut() else {
         return Ok(None);
     };
-    let uids = lines(linux.uid_mappings().as_deref());
-    let gids = lines(linux.gid_mappings().as_deref());
+    let uids = id_map_lines(linux.uid_mappings().as_deref().unwrap_or_default());
+    let gids = id_map_lines(linux.gid_mappings().as_deref().unwrap_or_default());
     if (uids.len() <= 1 && gids.len() <= 1) || !geteuid().is_root() {
         return Ok(None);
     }
@@ -41,12 +43,6 @@ pub(super) fn provide(host: &mut Spec) -> io::Result<Option<OwnedFd>> {
     let path = format!("/proc/self/fd/{}", namespace.as_raw_fd());
     wanted.set_path(Some(PathBuf::from(path)));
     Ok(Some(namespace))
-}
-
-fn lines(mappings: Option<&[LinuxIdMapping]>) -> Vec<[u32; 3]> {
-    let line =
-        |mapping: &LinuxIdMapping| [mapping.container_id(), mapping.host_id(), mapping.size()];
-    mappings.unwrap_or_default().iter().map(line).collect()
 }
 
 /// Makes a user namespace with these mappings, as lines of uid_map and gid_map. This process must be

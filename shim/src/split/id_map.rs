@@ -75,7 +75,7 @@ impl IdMapped {
             };
             (parse("uids=", &container.0)?, parse("gids=", &container.1)?)
         } else if let (Some(uids), Some(gids)) = own {
-            (each(uids), each(gids))
+            (id_map_lines(uids), id_map_lines(gids))
         } else if own.0.is_some() || own.1.is_some() {
             return Err(failed("uidMappings and gidMappings come together"));
         } else {
@@ -91,10 +91,11 @@ impl IdMapped {
 }
 
 fn lines(mappings: &Option<Vec<LinuxIdMapping>>) -> Vec<[u32; 3]> {
-    mappings.as_deref().map(each).unwrap_or_default()
+    mappings.as_deref().map(id_map_lines).unwrap_or_default()
 }
 
-fn each(mappings: &[LinuxIdMapping]) -> Vec<[u32; 3]> {
+/// Mappings as lines of a uid_map or gid_map.
+pub(crate) fn id_map_lines(mappings: &[LinuxIdMapping]) -> Vec<[u32; 3]> {
     mappings
         .iter()
         .map(|mapping| [mapping.container_id(), mapping.host_id(), mapping.size()])

@@ -47,7 +47,7 @@ use oci_spec::runtime::{Linux, Root, Spec};
 pub(crate) use annotations::{KRUN as KRUN_ANNOTATIONS, NAMES as ANNOTATIONS};
 pub(crate) use facts::{Facts, HostFacts};
 pub(crate) use gpu::Gpu;
-pub(crate) use id_map::IdMapped;
+pub(crate) use id_map::{IdMapped, id_map_lines};
 pub(crate) use limits::{Update, update};
 pub(crate) use machine::Machine;
 pub(crate) use options::words as mount_words;
