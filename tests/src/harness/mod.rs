@@ -5,6 +5,7 @@ pub(crate) mod command;
 pub(crate) mod compare;
 pub(crate) mod images;
 pub(crate) mod leftovers;
+mod pinned;
 
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +13,7 @@ use libtest_mimic::Failed;
 
 pub(crate) use command::{Output, sh};
 pub(crate) use compare::same;
+use pinned::Pinned;
 
 /// How a case ends.
 pub(crate) type Outcome = Result<(), Failed>;
@@ -25,8 +27,8 @@ pub(crate) struct Case {
     pub(crate) run: fn() -> Outcome,
 }
 
-/// How often a case may be run. Of those with a GPU about one run in ten fails by itself in the
-/// emulated machine: the VM's guest ends in a triple fault, for a reason that is not known.
+/// How often a case may be run: in the emulated machine a guest may end in a triple fault by
+/// itself (see `pinned`).
 const ATTEMPTS: usize = 4;
 
 /// Cases that failed at first and passed when they were run again, and how often they failed.
@@ -36,11 +38,16 @@ static FLAKY: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());
 /// (its kernel panicked in places that no container reaches). What passes only then is named in
 /// the report, with the number of its failures.
 pub(crate) fn run(case: &Case) -> Outcome {
+    let pinned = crate::cases::on_one_processor(case.name)
+        .then(Pinned::to_one_processor)
+        .transpose()?;
     let Err(first) = attempt(case) else {
         return Ok(());
     };
+    drop(pinned);
     for failures in 1..ATTEMPTS {
-        eprintln!("{}: it is run again", case.name);
+        eprintln!("{}: it is run again, on one processor", case.name);
+        let _pinned = Pinned::to_one_processor()?;
         if attempt(case).is_ok() {
             FLAKY
                 .lock()
