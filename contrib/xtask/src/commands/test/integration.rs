@@ -3,9 +3,9 @@
 //! The test VM's kernel runs nested KVM on QEMU's emulation and was seen to panic now and then
 //! ("corrupted stack end", in a thread that had left KVM). No container can do that, so the tests
 //! that had not ended go on in a fresh VM, the one that ran first. The report names each such
-//! incident; a test under which the VM dies twice has failed.
+//! incident; a test under which the VM dies more often than [`DEATHS_OF_ONE_TEST`] has failed.
 
-use std::{collections::HashSet, ffi::OsString, path::Path};
+use std::{collections::HashMap, ffi::OsString, path::Path};
 
 use super::{CommandError, Tally, Workshop};
 use crate::{
@@ -15,7 +15,10 @@ use crate::{
 };
 
 /// How many deaths of the test VM are borne in one run: about one in forty minutes was seen.
-const MOST_DEATHS: usize = 6;
+const MOST_DEATHS: usize = 9;
+
+/// How many of them one test may see: the longest, with a GPU, were seen to meet two.
+const DEATHS_OF_ONE_TEST: usize = 3;
 
 /// What to run and where.
 pub(super) struct Suite<'a> {
@@ -34,18 +37,20 @@ impl Suite<'_> {
     pub(super) fn run(&self) -> Result<(), CommandError> {
         progress::step("integration tests", "running");
         self.tally.suite_began();
-        let mut deadly = HashSet::new();
+        let mut deaths_during: HashMap<String, usize> = HashMap::new();
         for death in 1.. {
             match self.once() {
                 Err(CommandError::Vm(error @ VmError::Died { .. }))
                     if death <= MOST_DEATHS && self.filter.is_none() =>
                 {
                     eprintln!("{error}");
-                    if let Some(running) = self.tally.machine_died()
-                        && !deadly.insert(running.clone())
-                    {
-                        self.tally
-                            .line(format!("test {running} ... FAILED\n").as_bytes());
+                    if let Some(running) = self.tally.machine_died() {
+                        let deaths = deaths_during.entry(running.clone()).or_default();
+                        *deaths += 1;
+                        if *deaths > DEATHS_OF_ONE_TEST {
+                            self.tally
+                                .line(format!("test {running} ... FAILED\n").as_bytes());
+                        }
                     }
                     progress::step("integration tests", "going on in a fresh VM");
                 }
