@@ -38,7 +38,7 @@ pub use workload::{
 
 /// Version of this protocol. Host and guest are built together; a difference is an installation
 /// error, reported and never negotiated.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// The host's context id, as virtio 1.2 section 5.10.4 has it.
 pub const HOST_CID: u32 = 2;

@@ -55,8 +55,11 @@ pub struct Mount {
 /// What a mount shows.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum MountSource {
-    /// What the host has mounted at this destination in the exported tree.
-    Host,
+    /// What the host has mounted in the exported tree.
+    Host {
+        /// Where in it: the mount's destination, but for what the host cannot mount there.
+        exported_at: String,
+    },
     /// A file system of the guest's kernel.
     Guest {
         /// Its type, such as `proc`, `tmpfs`, `cgroup2`.

@@ -92,7 +92,7 @@ pub(super) fn create(
         .iter()
         .rev()
         .find(|mount| is_dev(mount))
-        .is_some_and(|mount| mount.source == MountSource::Host);
+        .is_some_and(|mount| matches!(mount.source, MountSource::Host { .. }));
     if !host_dev {
         for (path, major, minor) in NODES {
             node(

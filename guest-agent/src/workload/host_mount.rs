@@ -13,17 +13,17 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 use super::mounts::MountError;
 use super::path::{self, Kind};
 
-/// A detached copy of the mount at `destination` of the exported tree, and what it is.
+/// A detached copy of the mount at `exported_at` of the exported tree, and what it is.
 pub(crate) fn copy(
     view: BorrowedFd<'_>,
-    destination: &str,
+    exported_at: &str,
     recursive: bool,
 ) -> Result<(OwnedFd, Kind), MountError> {
     let failed = |source| MountError::Export {
-        destination: destination.into(),
+        destination: exported_at.into(),
         source,
     };
-    let path = Path::new(destination);
+    let path = Path::new(exported_at);
     // Opened as a directory, a submount of the host appears; its files are mounts of their own
     // on the host alone.
     let (source, kind) = match path::resolve(view, path, OFlags::PATH | OFlags::DIRECTORY) {

@@ -137,9 +137,9 @@ impl<'a> Mounted<'a> {
     fn one(&mut self, mount: &Mount) -> Result<(), MountError> {
         let destination = mount.destination.clone();
         let (tree, kind) = match &mount.source {
-            MountSource::Host => host_mount::copy(
+            MountSource::Host { exported_at } => host_mount::copy(
                 self.view,
-                &mount.destination,
+                exported_at,
                 mount.flags.contains(MountFlags::RECURSIVE),
             )?,
             MountSource::Guest { .. } => (guest_mount::create(self.root, mount)?, Kind::Directory),

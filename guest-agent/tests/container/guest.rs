@@ -302,7 +302,9 @@ pub(crate) fn guest_mount(kind: &str, destination: &str, data: &str, flags: Moun
 pub(crate) fn host_mount(destination: &str, flags: MountFlags) -> Mount {
     Mount {
         destination: destination.into(),
-        source: MountSource::Host,
+        source: MountSource::Host {
+            exported_at: destination.into(),
+        },
         flags,
         propagation: None,
     }

@@ -52,6 +52,8 @@ pub(crate) trait Facts {
     fn has_device(&self, kind: DeviceKind, major: u32, minor: u32) -> bool;
     /// Whether the image has a directory at `destination`.
     fn image_has_directory(&self, destination: &Path) -> bool;
+    /// Whether the host's kernel has SELinux switched on.
+    fn has_selinux(&self) -> bool;
     /// Whether the host's KVM lets guests run VMs.
     fn nests(&self) -> bool;
     /// Processors.
@@ -122,6 +124,10 @@ impl Facts for HostFacts {
         open_in_root(&self.rootfs, destination)
             .and_then(|found| nix::sys::stat::fstat(&found).map_err(io::Error::from))
             .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    }
+
+    fn has_selinux(&self) -> bool {
+        Path::new("/sys/fs/selinux/enforce").exists()
     }
 
     fn nests(&self) -> bool {

@@ -32,6 +32,7 @@ mod limits;
 mod machine;
 mod mounts;
 mod options;
+mod overlay;
 mod process;
 mod sandbox;
 mod seccomp;
@@ -212,6 +213,17 @@ pub(crate) fn split(
             value: name.clone(),
             reason: "a device of the host's is not moved into a VM; let an engine make the container's \
                      interface (macvlan)",
+        });
+    }
+    let label = spec
+        .process()
+        .as_ref()
+        .and_then(|process| process.selinux_label().clone());
+    if let Some(value) = label.filter(|label| !label.is_empty() && !facts.has_selinux()) {
+        return Err(SplitError::Unsupported {
+            field: "process.selinuxLabel",
+            value,
+            reason: "this host's kernel has no SELinux",
         });
     }
     let resources = linux.resources().as_ref();

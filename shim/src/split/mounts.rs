@@ -15,6 +15,7 @@ use super::devices::{Wanted, is_standard};
 use super::facts::{Facts, Node};
 use super::id_map::IdMapped;
 use super::options::MountOptions;
+use super::overlay;
 
 /// File systems that show a kernel's own state.
 const GUEST_KINDS: [&str; 16] = [
@@ -36,6 +37,10 @@ const GUEST_KINDS: [&str; 16] = [
     "hugetlbfs",
 ];
 
+/// Where the exported tree has what the guest mounts below its proc: the host cannot mount it there,
+/// since its own proc is not exported. The guest's /dev hides it.
+const ASIDE: &str = "/dev/.krun-gpu-mounts";
+
 /// Where a GPU's nodes are.
 const DRI: &str = "/dev/dri";
 
@@ -52,6 +57,10 @@ pub(super) struct Mounts {
     pub(super) id_mapped: Vec<IdMapped>,
     /// Bind mounts that were devices.
     pub(super) devices: Vec<Wanted>,
+    /// Where the guest's proc is.
+    procs: Vec<PathBuf>,
+    /// What the host mounts in [`ASIDE`], after everything else.
+    aside: Vec<OciMount>,
 }
 
 /// Splits all mounts.
@@ -75,6 +84,8 @@ pub(super) fn split(
     {
         all.host.push(proc_mount(Path::new("/proc")));
     }
+    let aside = std::mem::take(&mut all.aside);
+    all.host.extend(aside);
     Ok(all)
 }
 
@@ -154,7 +165,10 @@ impl Mounts {
                 else {
                     return self.add_host(index, mount, options);
                 };
-                self.id_mapped.push(mapped);
+                self.id_mapped.push(IdMapped {
+                    destination: self.exported_at(index, destination),
+                    ..mapped
+                });
                 self.add_host(index, &placeholder(destination, is_directory), options)
             }
         }
@@ -166,21 +180,43 @@ impl Mounts {
         mount: &OciMount,
         options: MountOptions,
     ) -> Result<(), SplitError> {
+        let exported_at = self.exported_at(index, mount.destination());
         if let Some((propagation, recursive)) = options.propagation {
-            let destination = mount.destination().clone();
-            self.propagation.push((destination, propagation, recursive));
+            let place = exported_at.clone();
+            self.propagation.push((place, propagation, recursive));
         }
         self.guest.push(Mount {
             destination: super::utf8(
                 || format!("mounts[{index}].destination"),
                 mount.destination(),
             )?,
-            source: MountSource::Host,
+            source: MountSource::Host {
+                exported_at: super::utf8(|| format!("mounts[{index}].destination"), &exported_at)?,
+            },
             flags: options.flags,
             propagation: options.propagation,
         });
-        self.host.push(mount.clone());
+        let mut mount = mount.clone();
+        if mount.typ().as_deref() == Some("overlay") {
+            let options = mount.options().clone().map(overlay::in_pieces);
+            mount.set_options(options);
+        }
+        if exported_at == *mount.destination() {
+            self.host.push(mount);
+        } else {
+            mount.set_destination(exported_at);
+            self.aside.push(mount);
+        }
         Ok(())
+    }
+
+    /// Where the host mounts `mounts[index]`.
+    fn exported_at(&self, index: usize, destination: &Path) -> PathBuf {
+        if self.procs.iter().any(|proc| destination.starts_with(proc)) {
+            Path::new(ASIDE).join(index.to_string())
+        } else {
+            destination.to_owned()
+        }
     }
 
     fn add_guest(
@@ -197,6 +233,7 @@ impl Mounts {
         if kind == "proc" {
             // The VMM's own: never exported, but `podman top` and xattr calls look into it.
             self.host.push(proc_mount(destination));
+            self.procs.push(destination.clone());
         } else if !(is_tmpfs && facts.image_has_directory(destination)) {
             self.host.push(stand_in(destination));
             // A tmpfs takes the mode of the directory that it hides; here there is none.

@@ -57,6 +57,10 @@ impl Facts for Made {
         destination == Path::new("/t")
     }
 
+    fn has_selinux(&self) -> bool {
+        false
+    }
+
     fn nests(&self) -> bool {
         true
     }
@@ -169,7 +173,9 @@ fn a_kernels_own_file_systems_are_mounted_in_the_guest() {
 fn volumes_are_real_mounts_with_their_flags_on_both_sides() {
     let split = divide(|_| {}).unwrap();
     let volume = guest(&split, "/d");
-    assert_eq!(volume.source, MountSource::Host);
+    assert!(
+        matches!(&volume.source, MountSource::Host { exported_at } if *exported_at == volume.destination)
+    );
     assert!(volume.flags.contains(MountFlags::READ_ONLY));
     assert_eq!(volume.propagation, Some((Propagation::Private, true)));
     assert_eq!(host(&split, "/d").as_deref(), Some("bind"));
@@ -178,7 +184,24 @@ fn volumes_are_real_mounts_with_their_flags_on_both_sides() {
             .propagation
             .contains(&("/d".into(), Propagation::Private, true))
     );
-    assert_eq!(guest(&split, "/etc/hosts").source, MountSource::Host);
+    let MountSource::Host { exported_at } = &guest(&split, "/etc/hosts").source else {
+        panic!("the guest's");
+    };
+    assert_eq!(exported_at, "/etc/hosts");
+}
+
+#[test]
+fn what_is_bound_below_proc_is_exported_elsewhere() {
+    let split = divide(|config| {
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(json!({"destination": "/proc/cpuinfo", "type": "bind", "source": "/x/hosts"}));
+    })
+    .unwrap();
+    let MountSource::Host { exported_at } = &guest(&split, "/proc/cpuinfo").source else {
+        panic!("the guest's");
+    };
+    assert_eq!(host(&split, "/proc/cpuinfo"), None);
+    assert_eq!(host(&split, exported_at).as_deref(), Some("bind"));
 }
 
 #[test]
