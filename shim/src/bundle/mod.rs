@@ -9,7 +9,7 @@ mod rules;
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use oci_spec::runtime::{Process, Spec};
 use serde::de::DeserializeOwned;
@@ -128,10 +128,24 @@ pub(crate) fn parse(file: &Path, text: &[u8]) -> Result<Spec, BundleError> {
     rules::check(&spec).map_err(invalid)?;
     // runtime-spec: "interpreted as relative to /".
     for mount in spec.mounts_mut().iter_mut().flatten() {
-        let destination = Path::new("/").join(mount.destination());
+        let destination = inside_root(mount.destination());
         mount.set_destination(destination);
     }
     Ok(spec)
+}
+
+/// `path` below `/`, without `.` and `..`: libcontainer makes no directories for those.
+fn inside_root(path: &Path) -> PathBuf {
+    let mut result = PathBuf::from("/");
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => result.push(name),
+            // The root's parent is the root: nothing is popped there.
+            Component::ParentDir => drop(result.pop()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+        }
+    }
+    result
 }
 
 /// Parses and checks the process that `exec` is given.
@@ -244,6 +258,14 @@ mod tests {
         ];
         for (message, expected) in cases {
             assert!(message.contains(expected), "{message:?} lacks {expected:?}");
+        }
+    }
+
+    #[test]
+    fn destinations_stay_below_the_root() {
+        let cases = [("/v/../../../x", "/x"), ("v/./w", "/v/w"), ("..", "/")];
+        for (path, expected) in cases {
+            assert_eq!(inside_root(Path::new(path)), Path::new(expected));
         }
     }
 

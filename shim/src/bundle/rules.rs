@@ -23,6 +23,12 @@ pub(crate) enum InvalidConfig {
         /// Its name.
         field: &'static str,
     },
+    /// A mount without a place.
+    #[error("mounts[{index}].destination is empty")]
+    Destination {
+        /// The place in the list.
+        index: usize,
+    },
     /// A path that must be absolute.
     #[error("{field} `{}` is not an absolute path", path.display())]
     Relative {
@@ -128,6 +134,10 @@ pub(super) fn check(spec: &Spec) -> Result<(), InvalidConfig> {
         if let Some(path) = namespace.path() {
             absolute(|| format!("linux.namespaces[{index}].path"), path)?;
         }
+    }
+    let mut mounts = spec.mounts().iter().flatten();
+    if let Some(index) = mounts.position(|mount| mount.destination().as_os_str().is_empty()) {
+        return Err(InvalidConfig::Destination { index });
     }
     check_hooks(spec)?;
     check_process(spec.process().as_ref().ok_or_else(|| missing("process"))?)

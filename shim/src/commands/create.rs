@@ -101,6 +101,9 @@ pub(crate) enum CreateError {
     /// The terminal.
     #[error(transparent)]
     Terminal(#[from] TerminalError),
+    /// A terminal, and nothing of the kind here.
+    #[error("use --console-socket: the container has a terminal, and standard input is none")]
+    NotATerminal,
     /// A terminal, and nobody to have it.
     #[error("use --console-socket: the container has a terminal, and nobody here stays to show it")]
     NoConsoleSocket,
@@ -241,6 +244,9 @@ fn finish(
             (Some(Terminal::send_to(socket, *size)?), None)
         }
         (Stdio::Terminal { .. }, None) => {
+            if !io::IsTerminal::is_terminal(&io::stdin()) {
+                return Err(CreateError::NotATerminal);
+            }
             (Some(Terminal::of_caller()?), Some(Terminal::of_caller()?))
         }
     };
