@@ -53,6 +53,8 @@ enum Form {
 enum Base {
     /// A Debian that works: its essential packages, and everything set up.
     Debian,
+    /// The same, but this shell script has seen it (`$1`) before the packages are set up.
+    Prepared(&'static str),
     /// What the packages need and no more, unpacked and not set up: made in seconds.
     Nothing,
 }
@@ -73,8 +75,8 @@ pub(crate) struct Image {
 /// The Debian that the tests and the demo use most, with vulkaninfo.
 pub(crate) static DEBIAN: Image = debian("debian", "trixie");
 
-/// What the GPU's tests use besides.
-static OTHERS: [Image; 5] = [
+/// What the tests use besides.
+static OTHERS: [Image; 6] = [
     debian("bookworm", "bookworm"),
     debian("bullseye", "bullseye"),
     Image {
@@ -98,6 +100,18 @@ static OTHERS: [Image; 5] = [
         suite: "forky",
         packages: "base-files,llama.cpp-tools,libggml0-backend-vulkan",
         base: Base::Nothing,
+        form: Form::Folder,
+        wheels: false,
+    },
+    Image {
+        name: "services",
+        suite: "trixie",
+        packages: "systemd-sysv,dbus,procps,postgresql",
+        // The case that runs PostgreSQL makes its own cluster, the one that boots systemd none.
+        base: Base::Prepared(
+            "mkdir -p \"$1/etc/postgresql-common\"
+             echo create_main_cluster=false >\"$1/etc/postgresql-common/createcluster.conf\"",
+        ),
         form: Form::Folder,
         wheels: false,
     },
@@ -145,7 +159,7 @@ impl Image {
     /// The arguments of mmdebstrap, but for the release and the places.
     fn recipe(&self, wheels: Option<&Path>) -> Vec<String> {
         let variant = match self.base {
-            Base::Debian => "essential",
+            Base::Debian | Base::Prepared(_) => "essential",
             Base::Nothing => "extract",
         };
         let mut recipe = vec![
@@ -159,6 +173,9 @@ impl Image {
             recipe.push("--aptopt=Acquire::Check-Valid-Until \"false\"".to_owned());
         }
         recipe.extend(LEFT_OUT.map(|name| format!("--dpkgopt=path-exclude=/usr/share/{name}/*")));
+        if let Base::Prepared(script) = self.base {
+            recipe.push(format!("--essential-hook={script}"));
+        }
         recipe.extend(wheels.map(|path| {
             let site = "/usr/local/lib/python3.13";
             format!("--customize-hook=copy-in {} {site}", path.display())
