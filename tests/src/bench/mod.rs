@@ -4,6 +4,7 @@
 //! them. Rounds alternate between the subjects; medians are printed.
 
 mod gpu;
+mod llama;
 mod memory;
 mod runs;
 mod split;
@@ -20,7 +21,7 @@ const PLAIN: [fn() -> Result<(), Failed>; 4] =
     [runs::podman, runs::runtime, split::run, memory::run];
 
 /// Those of the GPU.
-const GPU: [fn() -> Result<(), Failed>; 2] = [gpu::start, gpu::compute];
+const GPU: [fn() -> Result<(), Failed>; 3] = [gpu::start, gpu::compute, llama::run];
 
 /// Runs the benchmarks of `subject`, `gpu` or everything else; fails when one could not be
 /// measured.

@@ -2,24 +2,32 @@
 
 mod attributes;
 mod bad_input;
+mod bad_values;
 mod build;
 mod check;
 mod death;
+mod engines;
 mod exec;
 mod gpu;
 mod images;
 mod lifecycle;
+mod load;
+mod mount_kinds;
 mod mounts;
 mod network;
 mod podman;
 mod process;
 mod resources;
 mod rootless;
+mod services;
 mod status;
 mod stdio;
+mod storage;
 mod terminal;
 mod verbs;
 mod volumes;
+
+pub(crate) use gpu::gguf;
 
 use crate::harness::Case;
 
@@ -39,8 +47,12 @@ pub(crate) fn all() -> Vec<Case> {
         attributes::CASES,
         volumes::CASES,
         mounts::CASES,
+        mount_kinds::CASES,
+        storage::CASES,
+        services::CASES,
         lifecycle::CASES,
         exec::CASES,
+        load::CASES,
         terminal::CASES,
         verbs::CASES,
         podman::CASES,
@@ -49,8 +61,10 @@ pub(crate) fn all() -> Vec<Case> {
         resources::CASES,
         death::CASES,
         rootless::CASES,
+        engines::CASES,
         network::CASES,
         bad_input::CASES,
+        bad_values::CASES,
         check::CASES,
         gpu::asking::CASES,
         gpu::software::CASES,

@@ -38,7 +38,7 @@ pub(super) const CASES: &[Case] = &[
 ];
 
 /// `script` with a directory `$d` of the host.
-fn in_directory(script: &str) -> String {
+pub(super) fn in_directory(script: &str) -> String {
     format!("d=$(mktemp -d); chmod 755 $d; trap 'rm -rf $d' EXIT\n{script}")
 }
 

@@ -24,6 +24,18 @@ pub(super) const CASES: &[Case] = &[
         run: ps_and_events,
     },
     Case {
+        name: "verbs::healthcheck",
+        run: healthcheck,
+    },
+    Case {
+        name: "verbs::kill_all",
+        run: kill_all,
+    },
+    Case {
+        name: "verbs::kube",
+        run: kube,
+    },
+    Case {
         name: "verbs::refused",
         run: refused,
     },
@@ -74,6 +86,52 @@ fn exec_while_paused() -> Outcome {
         ours.stdout == "1\nwaits\n0 5 6\n" && ours.stderr.contains("is paused"),
         || ours.to_string(),
     )
+}
+
+fn healthcheck() -> Outcome {
+    same(
+        "create_detached --name c --health-cmd 'test -e /tmp/ok' --health-interval disable --health-retries 1 $BB sleep 1000 >/dev/null
+         podman healthcheck run c; echo $?; podman exec c touch /tmp/ok; podman healthcheck run c; echo $?
+         podman inspect c --format '{{.State.Health.Status}}'; podman rm -f -t 0 c",
+    )
+    .map(drop)
+}
+
+fn kill_all() -> Outcome {
+    same(
+        "create_detached --name c $BB sh -c 'sleep 1000 & sleep 1001 & echo r > /tmp/r; wait; sleep 1002; exit 4' >/dev/null
+         until podman exec c cat /tmp/r >/dev/null 2>&1; do sleep 0.2; done
+         id=$(podman inspect c --format '{{.Id}}'); $RUNTIME kill --all $id TERM; echo $?
+         podman kill c >/dev/null 2>&1; podman wait c; podman rm -f -t 0 c",
+    )
+    .map(drop)
+}
+
+/// A pod out of a Kubernetes file.
+const POD: &str = r#"apiVersion: v1
+kind: Pod
+metadata: {name: kp}
+spec:
+  containers:
+  - name: one
+    image: localhost/busybox
+    command: [sh, -c, 'echo kube; sleep 1000']
+    env: [{name: A, value: b}]
+    volumeMounts: [{name: v, mountPath: /v}]
+    securityContext: {runAsUser: 1000}
+  volumes: [{name: v, hostPath: {path: DIRECTORY}}]
+"#;
+
+fn kube() -> Outcome {
+    same(&format!(
+        r#"d=$(mktemp -d); chmod 755 $d; touch $d/file; cat <<'END' | sed "s,DIRECTORY,$d," > $d/pod.yaml
+{POD}END
+           podman --runtime $RUNTIME kube play --network none $d/pod.yaml >/dev/null; echo $?
+           until podman logs kp-one | grep -q kube; do sleep 0.2; done
+           podman exec kp-one sh -c 'id -u; echo $A; ls /v'
+           podman kube down $d/pod.yaml >/dev/null 2>&1; echo $?; rm -r $d"#
+    ))
+    .map(drop)
 }
 
 fn ps_and_events() -> Outcome {

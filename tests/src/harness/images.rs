@@ -17,6 +17,9 @@ pub(crate) const GL: &str = "/usr/local/share/krun-gpu-tests/gl/gl";
 /// llama.cpp and ggml with its Vulkan backend, for `--rootfs`.
 pub(crate) const LLAMA: &str = "/usr/local/share/krun-gpu-tests/llama/llama";
 
+/// systemd and PostgreSQL, for `--rootfs`.
+pub(crate) const SERVICES: &str = "/usr/local/share/krun-gpu-tests/services/services";
+
 /// The source of the musl image's `/bin/vulkan`.
 const MUSL_VULKAN: &str = include_str!("../../musl/vulkan.c");
 

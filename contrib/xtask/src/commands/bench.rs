@@ -38,7 +38,7 @@ impl Bench {
         let mut options = match self.subject {
             None => self.plain(&workshop),
             Some(Subject::Gpu) => {
-                workshop.stage_images(&stage, [&images::DEBIAN])?;
+                workshop.stage_images(&stage, images::all())?;
                 VmOptions::new([TESTS, "bench", "gpu"].map(Into::into).into())
             }
         };

@@ -44,7 +44,7 @@ const CONTROL: u32 = 3;
 const BYTE: u32 = 6;
 
 /// The file's bytes.
-pub(super) fn model() -> Vec<u8> {
+pub(crate) fn model() -> Vec<u8> {
     let mut tensors = Tensors::new();
     let key_width = WIDTH / u64::from(HEADS) * u64::from(KEY_HEADS);
     tensors.random("token_embd.weight", WIDTH, VOCABULARY, LARGE);

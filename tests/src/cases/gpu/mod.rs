@@ -4,7 +4,7 @@
 pub(super) mod asking;
 pub(super) mod compute;
 pub(super) mod death;
-mod gguf;
+pub(crate) mod gguf;
 pub(super) mod host;
 pub(super) mod llama;
 pub(super) mod software;

@@ -1,0 +1,96 @@
+//! Other engines than Podman, each with a store of its own in the test VM.
+//!
+//! Docker is spoken to over its API: its client is a package of its own, and adds nothing here.
+
+use crate::harness::{Case, Outcome, ensure, same};
+
+pub(super) const CASES: &[Case] = &[
+    Case {
+        name: "engines::containerd",
+        run: containerd,
+    },
+    Case {
+        name: "engines::docker",
+        run: docker,
+    },
+];
+
+/// Containers' stores are in memory; `d` is in the one of Podman's that is.
+const DIRECTORY: &str = r#"
+d=/var/lib/containers/engine; mkdir -p $d
+podman save -q --format oci-archive localhost/busybox >$d/image.tar
+podman create --name export localhost/busybox true >/dev/null; podman export export >$d/root.tar; podman rm export >/dev/null
+engine=
+finish() {
+    kill $engine; wait $engine
+    pkill -f "containerd-shim.*$d"
+    cut -d' ' -f5 /proc/self/mountinfo | grep "^$d" | sort -r | while read mount; do umount -l "$mount"; done
+    rm -rf $d
+    # The engines' own, above their containers'.
+    rmdir /sys/fs/cgroup/default /sys/fs/cgroup/docker
+}
+trap 'finish >/dev/null 2>&1' EXIT
+wait_for() { for i in $(seq 60); do "$@" >/dev/null 2>&1 && return; sleep 0.5; done; echo "$*: in vain"; tail -n 20 $d/log; exit 1; }
+"#;
+
+const CONTAINERD: &str = r#"
+printf 'version = 2\nroot = "%s/root"\nstate = "%s/state"\n[grpc]\naddress="%s/socket"\n[ttrpc]\naddress="%s/ttrpc"\n' $d $d $d $d >$d/config.toml
+containerd --config $d/config.toml >$d/log 2>&1 & engine=$!
+c() { timeout 100 ctr -a $d/socket "$@"; }
+wait_for c version
+c image import $d/image.tar >/dev/null
+binary="--runc-binary $(command -v $RUNTIME)"
+image=localhost/busybox:latest
+c run --rm $binary $image one sh -c 'echo out; echo err >&2; exit 6'; echo $?
+c run -d $binary $image two sleep 1000
+state() { c task ls | awk '$1 == "two" {print $3}'; }
+running() { [ "$(state)" = RUNNING ]; }
+wait_for running
+c task exec --exec-id e two sh -c 'echo in exec; exit 3'; echo $?
+c task pause two; state; c task resume two; state
+c task metrics two | grep -c -E '^(pids.current|memory.usage) .*[1-9]'
+c task kill -s KILL two; stopped() { [ "$(state)" = STOPPED ]; }; wait_for stopped
+c task rm two 2>/dev/null; c container rm two; c task ls | wc -l
+"#;
+
+fn containerd() -> Outcome {
+    let ours = same(&format!("{DIRECTORY}{CONTAINERD}"))?;
+    let expected = "out\n6\nin exec\n3\nPAUSED\nRUNNING\n2\n1\n";
+    ensure(ours.stdout == expected, || ours.to_string())
+}
+
+const DOCKER: &str = r#"
+dockerd --data-root $d/root --exec-root $d/exec --host unix://$d/socket --pidfile $d/pid --iptables=false \
+    --ip6tables=false --bridge=none --add-runtime under-test=$(command -v $RUNTIME) >$d/log 2>&1 & engine=$!
+# METHOD PATH [FILE]: the answer's body.
+api() {
+    file=${3:-/dev/null}
+    { printf '%s %s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %s\r\n\r\n' "$1" "$2" $(stat -Lc %s $file); cat $file
+    } | socat -t 100 - UNIX-CONNECT:$d/socket,shut-none | sed '1,/^\r$/d'
+}
+ask() { printf %s "$3" >$d/body; api "$1" "$2" $d/body; }
+# What a container printed, without the header of each piece.
+text() { tr -cd '[:print:]\n' | grep -o '[a-z][a-z ]*$'; }
+up() { api GET /version | grep -q ApiVersion; }
+wait_for up
+api POST '/images/create?fromSrc=-&repo=bb' $d/root.tar >/dev/null
+create() { ask POST "/containers/create?name=$1" "{\"Image\":\"bb\",\"Cmd\":[\"sh\",\"-c\",\"$2\"],\"HostConfig\":{\"Runtime\":\"under-test\",\"NetworkMode\":\"none\",\"Memory\":209715200}}" | jq -r .message; api POST /containers/$1/start | jq -r .message; }
+create one 'echo out; exit 5'; api POST /containers/one/wait | jq -c .StatusCode
+api GET '/containers/one/logs?stdout=1' | text; api DELETE /containers/one
+create two 'trap \"exit 7\" TERM; echo ready; while :; do sleep 0.1; done'
+ready() { api GET '/containers/two/logs?stdout=1' | grep -q ready; }
+wait_for ready
+id=$(ask POST /containers/two/exec '{"AttachStdout":true,"Cmd":["sh","-c","echo in exec; exit 3"]}' | jq -r .Id)
+ask POST /exec/$id/start '{"Detach":false}' | text; api GET /exec/$id/json | jq .ExitCode
+api POST /containers/two/pause; api GET /containers/two/json | jq -r .State.Status; api POST /containers/two/unpause
+api POST '/containers/two/stop?t=60'; api GET /containers/two/json | jq -c '[.State.Status, .State.ExitCode]'
+api DELETE /containers/two; api GET '/containers/json?all=1'
+ask POST /containers/create?name=three '{"Image":"bb","Cmd":["no-such"],"HostConfig":{"Runtime":"under-test","NetworkMode":"none"}}' >/dev/null
+api POST /containers/three/start | grep -o 'no-such.*not found in \$PATH'; api GET /containers/three/json | jq .State.ExitCode
+"#;
+
+fn docker() -> Outcome {
+    let ours = same(&format!("{DIRECTORY}{DOCKER}"))?;
+    let expected = "null\n5\nout\nnull\nin exec\n3\npaused\n[\"exited\",7]\n[]\n";
+    ensure(ours.stdout.contains(expected), || ours.to_string())
+}
