@@ -118,6 +118,8 @@ fn look() -> Vec<Item> {
         Item::new("cgroup v2", Verdict::Failed, cgroup()),
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
         Item::new("network", Verdict::Missing, tun()),
+        Item::new("network: vhost-net", Verdict::Missing, Ok(vhost_net())),
+        Item::new("network: passt", Verdict::Missing, passt()),
     ];
     gpu::use_driver_files(&policy);
     items.push(Item::new(
@@ -171,6 +173,27 @@ fn tun() -> Result<String, String> {
             "{device}: {}; `modprobe tun` loads its driver, and its mode should be 0666",
             report::io_words(&error)
         )),
+    }
+}
+
+/// It is not used yet: a NIC's frames are moved by a thread of the VMM.
+fn vhost_net() -> String {
+    let device = "/dev/vhost-net";
+    let found = match File::options().read(true).write(true).open(device) {
+        Ok(_) => "it is there".to_owned(),
+        Err(error) => report::io_words(&error),
+    };
+    format!("{device}: {found}; not used, a thread of the VMM moves frames")
+}
+
+/// Containers with a network of their own run without it.
+fn passt() -> Result<String, String> {
+    match network::find_passt() {
+        Ok(path) => Ok(format!(
+            "{} serves containers that share a network",
+            path.display()
+        )),
+        Err(error) => Err(report::chain(&error)),
     }
 }
 

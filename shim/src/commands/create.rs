@@ -18,6 +18,7 @@ use crate::control::{self, ControlError};
 use crate::gpu::{self, GpuError};
 use crate::install::{self, InstallError, Parts};
 use crate::monitor::Reports;
+use crate::network::{self, NetworkError};
 use crate::sandbox::{self, SandboxError, cgroup};
 use crate::split::{self, HostFacts, SplitError};
 use crate::state::{
@@ -87,6 +88,9 @@ pub(crate) enum CreateError {
     /// The sandbox and the VM in it.
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    /// The network.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The cgroup.
     #[error(transparent)]
     Cgroup(#[from] cgroup::CgroupError),
@@ -155,6 +159,9 @@ pub(crate) fn create(
     {
         return Err(CreateError::NoConsoleSocket);
     }
+    let network = network_namespace(&bundle);
+    let is_host = !has_network_namespace(&bundle);
+    network::check_passt(network.as_deref(), is_host, split.ports.as_ref())?;
     let gpu = split.gpu.as_ref();
     let gpu = gpu
         .map(|gpu| gpu::Preparation::begin(gpu, &config.gpu))
@@ -226,7 +233,7 @@ fn finish(
     fs::write(&snapshot, &bundle.text).map_err(failed("write", &snapshot))?;
     let mut container = Container {
         directory: directory.to_owned(),
-        record: record(id, bundle, cgroup, &split.machine),
+        record: record(id, bundle, cgroup, &split),
     };
     container.save()?;
     let reports = Reports::open(directory, &bundle.path).map_err(failed("open", directory))?;
@@ -290,7 +297,7 @@ fn record(
     id: &ContainerId,
     bundle: &Bundle,
     cgroup: Option<CgroupRecord>,
-    machine: &split::Machine,
+    split: &split::Split,
 ) -> Record {
     let hooks = bundle.spec.hooks().as_ref();
     Record {
@@ -302,8 +309,8 @@ fn record(
         rootfs: bundle.rootfs.clone(),
         created: time::now(),
         machine: MachineRecord {
-            vcpus: machine.vcpus,
-            memory: machine.memory,
+            vcpus: split.machine.vcpus,
+            memory: split.machine.memory,
         },
         owner: nix::unistd::getuid().as_raw(),
         annotations: bundle.spec.annotations().clone().unwrap_or_default(),
@@ -312,6 +319,8 @@ fn record(
         network: network_namespace(bundle),
         placeholder: is_placeholder(bundle),
         joined: None,
+        ports: split.ports.clone(),
+        passt: None,
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
             .unwrap_or_default(),
@@ -329,6 +338,14 @@ fn network_namespace(bundle: &Bundle) -> Option<PathBuf> {
         .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
         .find_map(|namespace| namespace.path().clone())
         .filter(|path| !path.as_os_str().is_empty())
+}
+
+/// Whether it has another network than the host's.
+fn has_network_namespace(bundle: &Bundle) -> bool {
+    let linux = bundle.spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let mut namespaces = namespaces.into_iter().flatten();
+    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Network)
 }
 
 /// Whether this is the container that Podman puts into a pod first: catatonit, told to pause.

@@ -100,6 +100,11 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
             end(supervisor, container)?;
         }
     }
+    if let Some(passt) = record.passt
+        && !matches!(passt.wait(PATIENCE), Ok(true))
+    {
+        end(passt, container)?;
+    }
     if let (Some(joined), Some(path)) = (&record.joined, &record.network) {
         // The rest has to go all the same.
         if let Err(error) = network::part(joined, path) {

@@ -75,13 +75,18 @@ pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
         container.record.joined = Some(record);
         container.save()?;
     }
+    if network.passt.is_some() {
+        container.record.passt = network.passt;
+        container.save()?;
+    }
     let connection = Connection::open(&container.directory)?;
-    let taps: Vec<BorrowedFd<'_>> = network.taps.iter().map(AsFd::as_fd).collect();
+    let links: Vec<BorrowedFd<'_>> = network.links.iter().map(AsFd::as_fd).collect();
     let request = Request::Start {
         interfaces: network.interfaces,
+        passt: network.passt.is_some(),
         notice: network.notice,
     };
-    connection.send(&request, &taps)?;
+    connection.send(&request, &links)?;
     match connection.receive()? {
         Reply::Done => {}
         Reply::Failed(error) => return Err(StartError::Guest(error)),

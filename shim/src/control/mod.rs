@@ -30,10 +30,12 @@ pub(crate) fn ask(directory: &std::path::Path, request: &Request) -> Result<Repl
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Request {
     /// Run the workload (`start`) with these network interfaces, for each of which the frame
-    /// carries a tap.
+    /// carries a tap, or a socket of passt's.
     Start {
         /// The interfaces; their devices are the monitor's to choose.
         interfaces: Vec<Interface>,
+        /// The descriptors are sockets.
+        passt: bool,
         /// What the container's standard error should say of its network.
         notice: Option<String>,
     },

@@ -163,7 +163,11 @@ impl Monitor {
             all,
         };
         match request {
-            Request::Start { interfaces, notice } => self.start(id, interfaces, notice),
+            Request::Start {
+                interfaces,
+                passt,
+                notice,
+            } => self.start(id, interfaces, passt, notice),
             Request::Exec(process) => self.exec(id, *process),
             Request::Signal(number) => match self.clients.session(id) {
                 Some(session) => {

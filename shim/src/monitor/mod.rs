@@ -61,6 +61,8 @@ pub(crate) struct Monitor {
     reports: Reports,
     /// The lifeline of the GPU's render server, while that runs.
     render_server: Option<OwnedFd>,
+    /// A passt's socket, while that runs.
+    passt: Option<OwnedFd>,
     /// The interfaces of the container's network namespace, if the guest has any of them.
     links: Option<Links>,
     phase: Phase,
@@ -93,6 +95,7 @@ enum Ready {
     Client(ClientId),
     Output,
     RenderServer,
+    Passt,
     Links,
 }
 
@@ -123,6 +126,7 @@ impl Monitor {
             error,
             reports,
             render_server,
+            passt: None,
             links: None,
             phase: Phase::Prepared,
             vm_ended: false,
@@ -173,6 +177,9 @@ impl Monitor {
         if let Some(lifeline) = &self.render_server {
             watched.push((Ready::RenderServer, lifeline.as_fd()));
         }
+        if let Some(passt) = &self.passt {
+            watched.push((Ready::Passt, passt.as_fd()));
+        }
         if let Some(links) = &self.links {
             watched.push((Ready::Links, links.descriptor()));
         }
@@ -186,7 +193,14 @@ impl Monitor {
         }
         let mut list: Vec<PollFd<'_>> = watched
             .iter()
-            .map(|(_, descriptor)| PollFd::new(*descriptor, PollFlags::POLLIN))
+            .map(|(what, descriptor)| {
+                let events = match what {
+                    // What it sends is the NIC's; here its end counts, which is always told.
+                    Ready::Passt => PollFlags::empty(),
+                    _ => PollFlags::POLLIN,
+                };
+                PollFd::new(*descriptor, events)
+            })
             .collect();
         // EINTR and the like find nothing ready; the loop comes back.
         if poll(&mut list, PollTimeout::NONE).is_err() {
@@ -221,6 +235,7 @@ impl Monitor {
                 Ready::Client(id) => self.serve(id)?,
                 Ready::Output => {}
                 Ready::RenderServer => self.render_server_ended(),
+                Ready::Passt => self.passt_ended(),
                 Ready::Links => self.links_changed(),
             }
         }
@@ -241,6 +256,15 @@ impl Monitor {
                 "the GPU's render server is gone: {}; the container goes on without its GPU",
                 how.as_deref().unwrap_or("its supervisor ended")
             ),
+        );
+    }
+
+    /// The guest has lost its network, and lives on.
+    fn passt_ended(&mut self) {
+        self.passt = None;
+        say(
+            &self.error,
+            "passt, which is the container's network, is gone: the container goes on without it",
         );
     }
 

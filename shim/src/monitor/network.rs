@@ -1,21 +1,22 @@
-//! NICs: the taps that `start` brings are plugged into the VM's slots.
+//! NICs: the taps and sockets that `start` brings are plugged into the VM's slots.
 
+use std::io;
 use std::os::fd::OwnedFd;
 
 use krun_gpu_protocol::Interface;
 use krun_gpu_vmm::MicroVm;
-use krun_gpu_vmm::devices::net::{NetError, NicConfig};
+use krun_gpu_vmm::devices::net::{NetError, NicConfig, NicLink};
 
 /// Why a NIC cannot be plugged in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlugError {
     /// `start` sent something else.
-    #[error("{interfaces} network interfaces came with {taps} taps; a VM has room for {room}")]
+    #[error("{interfaces} network interfaces came with {links} links; a VM has room for {room}")]
     Count {
         /// Interfaces.
         interfaces: usize,
-        /// Taps.
-        taps: usize,
+        /// Taps or sockets.
+        links: usize,
         /// Slots.
         room: usize,
     },
@@ -29,6 +30,9 @@ pub(super) enum PlugError {
         /// Its MTU.
         mtu: u32,
     },
+    /// Its socket.
+    #[error("watch passt")]
+    Watch(#[source] io::Error),
     /// The device.
     #[error("network interface `{name}`")]
     Nic {
@@ -44,17 +48,18 @@ pub(super) enum PlugError {
 pub(super) fn plug(
     vm: &MicroVm,
     interfaces: &mut [Interface],
-    taps: Vec<OwnedFd>,
+    links: Vec<OwnedFd>,
+    passt: bool,
 ) -> Result<(), PlugError> {
     let slots = vm.nic_slots();
-    if interfaces.len() != taps.len() || taps.len() > slots.len() {
+    if interfaces.len() != links.len() || links.len() > slots.len() {
         return Err(PlugError::Count {
             interfaces: interfaces.len(),
-            taps: taps.len(),
+            links: links.len(),
             room: slots.len(),
         });
     }
-    for ((interface, tap), slot) in interfaces.iter_mut().zip(taps).zip(slots) {
+    for ((interface, link), slot) in interfaces.iter_mut().zip(links).zip(slots) {
         let mac = <[u8; 6]>::try_from(interface.mac.as_slice());
         let (Ok(mac), Ok(mtu)) = (mac, u16::try_from(interface.mtu)) else {
             return Err(PlugError::Link {
@@ -63,8 +68,12 @@ pub(super) fn plug(
                 mtu: interface.mtu,
             });
         };
+        let link = match passt {
+            true => NicLink::Stream(link),
+            false => NicLink::Tap(link),
+        };
         interface.device = u32::try_from(slot.index()).unwrap_or(u32::MAX);
-        slot.plug(NicConfig { tap, mac, mtu })
+        slot.plug(NicConfig { link, mac, mtu })
             .map_err(|source| PlugError::Nic {
                 name: interface.name.clone(),
                 source,

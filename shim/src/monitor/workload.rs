@@ -1,5 +1,6 @@
 //! The container's own process: its start, signals to it, its end, and the end of the VMM with it.
 
+use std::os::fd::OwnedFd;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody, WO
 use super::agent::AgentFault;
 use super::clients::ClientId;
 use super::links::Links;
+use super::network::PlugError;
 use super::signals::is_deadly;
 use super::streams::say;
 use super::{Monitor, Waiting, console_tail, network};
@@ -49,6 +51,7 @@ impl Monitor {
         &mut self,
         client: ClientId,
         mut interfaces: Vec<Interface>,
+        passt: bool,
         notice: Option<String>,
     ) -> Result<(), AgentFault> {
         let refusal = |message: String| AgentError {
@@ -56,13 +59,19 @@ impl Monitor {
             message,
             errno: 0,
         };
-        let taps = self.clients.take_descriptors(client);
+        let links = self.clients.take_descriptors(client);
         if self.phase != Phase::Prepared {
             let refusal = refusal("the container was started already".to_owned());
             self.clients.answer(client, Err(refusal));
             return Ok(());
         }
-        if let Err(error) = network::plug(&self.vm, &mut interfaces, taps) {
+        let watched = links.first().filter(|_| passt);
+        let watched = watched.map(OwnedFd::try_clone).transpose();
+        let plugged = watched.map_err(PlugError::Watch).and_then(|watched| {
+            self.passt = watched;
+            network::plug(&self.vm, &mut interfaces, links, passt)
+        });
+        if let Err(error) = plugged {
             let refusal = refusal(report::chain(&error));
             self.clients.answer(client, Err(refusal));
             return Ok(());
@@ -70,7 +79,7 @@ impl Monitor {
         if let Some(notice) = notice {
             say(&self.error, &notice);
         }
-        if !interfaces.is_empty() {
+        if !interfaces.is_empty() && !passt {
             match Links::new(&interfaces) {
                 Ok(links) => self.links = Some(links),
                 Err(error) => tracing::warn!("{}", report::chain(&error)),

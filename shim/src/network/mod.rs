@@ -11,6 +11,8 @@
 mod interface;
 mod local;
 mod namespace;
+mod passt;
+mod ports;
 mod redirect;
 mod tap;
 
@@ -24,9 +26,11 @@ use krun_gpu_protocol::Interface;
 use serde::{Deserialize, Serialize};
 
 use self::namespace::Namespace;
+pub(crate) use self::passt::find as find_passt;
+pub(crate) use self::ports::Ports;
 pub(crate) use self::tap::DEVICE as TUN;
 use crate::host;
-use crate::state::Container;
+use crate::state::{Container, ProcessIdentity};
 
 /// Network interfaces that a container can have beside loopback: its VM boots with a slot for
 /// each. An empty slot costs the guest three accesses to its registers.
@@ -80,6 +84,18 @@ pub(crate) enum NetworkError {
         #[source]
         source: io::Error,
     },
+    /// A shared network needs it.
+    #[error(
+        "the container shares a network with others, for which its VM needs passt: install passt \
+         (Debian, Ubuntu, Fedora), or use a network of its own"
+    )]
+    NoPasst,
+    /// It did not start.
+    #[error("start passt for the container's network")]
+    StartPasst(#[source] io::Error),
+    /// It said why it did not.
+    #[error("start passt for the container's network: {0}")]
+    PasstSaid(String),
     /// The thread in the namespace.
     #[error("start a thread for the container's network namespace")]
     Thread(#[source] io::Error),
@@ -90,8 +106,10 @@ pub(crate) enum NetworkError {
 pub(crate) struct Network {
     /// The guest's interfaces; their devices are not chosen yet.
     pub(crate) interfaces: Vec<Interface>,
-    /// A tap for each of them.
-    pub(crate) taps: Vec<OwnedFd>,
+    /// A tap for each of them, or a socket of passt's.
+    pub(crate) links: Vec<OwnedFd>,
+    /// The passt at the other end.
+    pub(crate) passt: Option<ProcessIdentity>,
     /// What the user should know of it.
     pub(crate) notice: Option<String>,
     /// What is left in the namespace when the VM is gone.
@@ -126,21 +144,35 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
     }
     let path = PathBuf::from(format!("/proc/{pid}/ns/net"));
     let namespace = Namespace::open(&path).map_err(NetworkError::Namespace)?;
-    if namespace.is_ours().map_err(NetworkError::Namespace)? {
-        return Ok(Network::absent(
-            "the container shares the host's network, which its VM cannot: it has loopback only"
-                .to_owned(),
-        ));
-    }
-    if let Some(neighbour) = container.record.network.as_deref().and_then(neighbour) {
-        return Ok(Network::absent(format!(
-            "the container shares the network of process {neighbour}, which its VM cannot: it has \
-             loopback only"
-        )));
-    }
     let identity = namespace.identity();
+    let is_host = namespace.is_ours().map_err(NetworkError::Namespace)?;
+    let record = &container.record;
+    let shared = is_host || has_neighbours(record.network.as_deref(), identity, pid);
+    let ports = record.ports.clone();
+    let id = record.id.to_string();
     let takes_addresses = host::is_rootless();
-    namespace.enter(move || join_here(identity, takes_addresses))?
+    namespace.enter(move || {
+        if !is_host && has_tap()? {
+            return Ok(Network::absent(TAKEN.to_owned()));
+        }
+        if shared || ports.is_some() || passt::is_here() {
+            return passt::join_here(&id, pid, &ports.unwrap_or_default());
+        }
+        join_here(identity, takes_addresses)
+    })?
+}
+
+/// For `create`: whether a container in the namespace `network`, or the host's, needs passt for
+/// sure, and it is not there.
+pub(crate) fn check_passt(
+    network: Option<&Path>,
+    is_host: bool,
+    ports: Option<&Ports>,
+) -> Result<(), NetworkError> {
+    if is_host || ports.is_some() || network.is_some_and(has_neighbour) {
+        passt::find()?;
+    }
+    Ok(())
 }
 
 /// Takes our filters off interfaces that outlived the VM.
@@ -156,18 +188,52 @@ pub(crate) fn part(record: &NetworkRecord, path: &Path) -> Result<(), NetworkErr
     namespace.enter(move || part_here(&names))?
 }
 
-/// A live process whose network `path` is, and which may use it: other than a pod's placeholder and
-/// a VMM, of which our taps tell. Podman writes /proc/PID/ns/net there when one container uses the
-/// network of another.
-fn neighbour(path: &Path) -> Option<String> {
-    let pid = path
-        .strip_prefix("/proc")
-        .ok()?
-        .to_str()?
-        .strip_suffix("/ns/net")?;
-    let name = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
-    let name = name.trim();
-    (!matches!(name, "catatonit" | "krun-gpu")).then(|| format!("{pid} ({name})"))
+/// Who a network was taken by.
+const TAKEN: &str = "another container's VM has the network that the container shares: this one \
+                     has loopback only (annotate both with io.krun-gpu.ports=..., which may be \
+                     empty, to let them share it)";
+
+/// Whether others live in a container's network namespace, beside its VMM, the process `vmm`.
+/// Podman writes /proc/PID/ns/net into config.json when one container uses the network of another.
+fn has_neighbours(network: Option<&Path>, namespace: namespace::Identity, vmm: i32) -> bool {
+    let Some(process) = network.filter(|path| owner(path).is_some()) else {
+        return false;
+    };
+    has_neighbour(process)
+        || processes().any(|pid| {
+            let path = format!("/proc/{pid}/ns/net");
+            pid != vmm
+                && namespace::Identity::of(Path::new(&path)).is_ok_and(|other| other == namespace)
+                && uses_network(pid)
+        })
+}
+
+/// Whether the process whose network `path` is may use it.
+fn has_neighbour(path: &Path) -> bool {
+    owner(path).is_some_and(uses_network)
+}
+
+/// A live process that may use its network: other than a pod's placeholder and a VMM, whose taps
+/// and sockets tell of it.
+fn uses_network(pid: i32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm"));
+    name.is_ok_and(|name| !matches!(name.trim(), "catatonit" | "krun-gpu"))
+}
+
+fn owner(path: &Path) -> Option<i32> {
+    let below = path.strip_prefix("/proc").ok()?.to_str()?;
+    below.strip_suffix("/ns/net")?.parse().ok()
+}
+
+fn processes() -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+/// Whether a VM takes the frames of this thread's namespace.
+fn has_tap() -> Result<bool, NetworkError> {
+    let links = Netlink::open()?.links()?;
+    Ok(links.iter().any(|link| link.name.starts_with(TAP_PREFIX)))
 }
 
 fn join_here(
@@ -176,13 +242,6 @@ fn join_here(
 ) -> Result<Network, NetworkError> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
-    if links.iter().any(|link| link.name.starts_with(TAP_PREFIX)) {
-        return Ok(Network::absent(
-            "another container's VM has the network that the container shares: this one has \
-             loopback only"
-                .to_owned(),
-        ));
-    }
     let (joined, others): (Vec<Link>, Vec<Link>) = links
         .into_iter()
         .filter(|link| link.up && !link.loopback)
@@ -206,7 +265,7 @@ fn join_here(
         match join_one(&mut netlink, number, link, takes_addresses) {
             Ok((interface, tap)) => {
                 network.interfaces.push(interface);
-                network.taps.push(tap);
+                network.links.push(tap);
             }
             Err(error) => {
                 // The taps go with their descriptors; the first failure is the one to tell.
@@ -258,14 +317,13 @@ mod tests {
     #[test]
     fn only_the_namespace_of_a_process_has_a_neighbour() {
         let own = format!("/proc/{}/ns/net", std::process::id());
-        let found = neighbour(Path::new(&own)).unwrap();
-        assert!(found.starts_with(&std::process::id().to_string()));
+        assert!(has_neighbour(Path::new(&own)));
         for path in [
             "/run/netns/netns-1",
             "/proc/1234567890/ns/net",
             "/proc/1/ns/ipc",
         ] {
-            assert_eq!(neighbour(Path::new(path)), None, "{path}");
+            assert!(!has_neighbour(Path::new(path)), "{path}");
         }
     }
 }

@@ -17,6 +17,13 @@ pub(crate) struct Identity {
     inode: u64,
 }
 
+impl Identity {
+    /// That of the namespace at `path`.
+    pub(super) fn of(path: &Path) -> io::Result<Self> {
+        Ok(identity(&fs::metadata(path)?))
+    }
+}
+
 /// A network namespace.
 #[derive(Debug)]
 pub(super) struct Namespace {

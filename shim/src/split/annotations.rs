@@ -6,18 +6,23 @@ use oci_spec::runtime::Spec;
 
 use super::SplitError;
 use crate::config::Config;
+use crate::network::Ports;
 
 /// Prefix of our own annotations.
 const PREFIX: &str = "io.krun-gpu.";
 
+/// The ports of a container that shares a network.
+const PORTS: &str = "io.krun-gpu.ports";
+
 /// Our own annotations.
-pub(crate) const NAMES: [&str; 6] = [
+pub(crate) const NAMES: [&str; 7] = [
     "io.krun-gpu.cpus",
     "io.krun-gpu.memory",
     "io.krun-gpu.gpu",
     "io.krun-gpu.driver",
     "io.krun-gpu.gpu-window",
     "io.krun-gpu.gpu-memory",
+    PORTS,
 ];
 
 /// Those of krun's that are accepted too.
@@ -71,6 +76,21 @@ impl<'a> Annotations<'a> {
                 name,
                 value,
                 "its value must be a whole number greater than zero",
+            )),
+        }
+    }
+
+    /// The ports that lead into the VM.
+    pub(super) fn ports(&self) -> Result<Option<Ports>, SplitError> {
+        let Some((name, value)) = self.get(PORTS) else {
+            return Ok(None);
+        };
+        match Ports::parse(value) {
+            Some(ports) => Ok(Some(ports)),
+            None => Err(bad(
+                name,
+                value,
+                "its value must be a list of ports, such as 80,8000-8010,53/udp",
             )),
         }
     }

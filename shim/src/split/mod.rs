@@ -57,6 +57,7 @@ pub(crate) use seccomp::{SeccompError, compile as compile_seccomp};
 
 use self::annotations::Annotations;
 use crate::config::Config;
+use crate::network::Ports;
 use crate::time;
 
 /// Why a configuration cannot be run in a VM.
@@ -185,6 +186,8 @@ pub(crate) struct Split {
     pub(crate) machine: Machine,
     /// The VM's GPU, when the container asks for one.
     pub(crate) gpu: Option<Gpu>,
+    /// The ports that lead to it from a network that it shares.
+    pub(crate) ports: Option<Ports>,
     /// Propagation of host mounts, by destination.
     pub(crate) propagation: Vec<(PathBuf, Propagation, bool)>,
     /// Host mounts whose ids are mapped.
@@ -279,6 +282,7 @@ pub(crate) fn split(
         workload,
         machine,
         gpu,
+        ports: annotations.ports()?,
         propagation: mounts.propagation,
         id_mapped: mounts.id_mapped,
     })

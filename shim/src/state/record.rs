@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::id::ContainerId;
 use super::process::ProcessIdentity;
 use crate::gpu::GpuRecord;
-use crate::network::NetworkRecord;
+use crate::network::{NetworkRecord, Ports};
 
 /// Version of the specification that our states follow.
 pub(crate) const OCI_VERSION: &str = "1.2.0";
@@ -80,6 +80,10 @@ pub(crate) struct Record {
     pub(crate) placeholder: bool,
     /// What `start` did there, for `delete`.
     pub(crate) joined: Option<NetworkRecord>,
+    /// The ports that lead into the VM from a network that it shares.
+    pub(crate) ports: Option<Ports>,
+    /// The passt that is its network there.
+    pub(crate) passt: Option<ProcessIdentity>,
     /// Hooks still to run.
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.

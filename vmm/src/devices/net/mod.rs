@@ -1,4 +1,5 @@
-//! virtio-net (virtio 1.2, section 5.1): the guest's Ethernet interfaces, each on a tap.
+//! virtio-net (virtio 1.2, section 5.1): the guest's Ethernet interfaces, each on a tap, or on a
+//! stream socket to a process that is its network (`stream`).
 //!
 //! The VM's builder plugs one [`Net`] for each NIC that the VM may ever have, and the host's
 //! monitor keeps the [`NicSlot`]s. An empty slot is a device of type 0, which a driver leaves
@@ -18,6 +19,7 @@ mod counters;
 mod header;
 mod receive;
 mod slot;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod transmit;
@@ -43,8 +45,8 @@ pub use counters::NetStatistics;
 use header::Rules;
 #[cfg(fuzzing)]
 pub use header::fuzz;
-use slot::{Nic, Shared};
-pub use slot::{NicConfig, NicSlot};
+use slot::{Nic, Offloaded, Shared};
+pub use slot::{NicConfig, NicLink, NicSlot};
 use worker::Active;
 
 const NAME: &str = "net";
@@ -71,6 +73,18 @@ const FEATURES: [u32; 13] = [
     virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC,
 ];
 
+/// What a link of whole frames cannot have.
+const OFFLOADS: [u32; 8] = [
+    VIRTIO_NET_F_CSUM,
+    VIRTIO_NET_F_GUEST_CSUM,
+    VIRTIO_NET_F_GUEST_TSO4,
+    VIRTIO_NET_F_GUEST_TSO6,
+    VIRTIO_NET_F_GUEST_ECN,
+    VIRTIO_NET_F_HOST_TSO4,
+    VIRTIO_NET_F_HOST_TSO6,
+    VIRTIO_NET_F_HOST_ECN,
+];
+
 const UDP_FEATURES: [u32; 3] = [
     VIRTIO_NET_F_GUEST_USO4,
     VIRTIO_NET_F_GUEST_USO6,
@@ -88,6 +102,15 @@ pub enum NetError {
     Mtu {
         /// The MTU.
         mtu: u16,
+    },
+    /// The descriptor is no socket that can be used, or the MTU is more than it takes.
+    #[error("set up the socket of a NIC with an MTU of {mtu}")]
+    Socket {
+        /// The MTU.
+        mtu: u16,
+        /// The reason.
+        #[source]
+        source: io::Error,
     },
     /// The descriptor is no tap, or none that can be used.
     #[error("set up the tap of a NIC")]
@@ -119,9 +142,16 @@ impl Net {
 }
 
 fn features(nic: &Nic) -> u64 {
-    let udp = UDP_FEATURES.iter().filter(|_| nic.udp_segments);
+    let udp = UDP_FEATURES
+        .iter()
+        .filter(|_| nic.offloads == Offloaded::WithUdp);
+    let without: &[u32] = match nic.offloads {
+        Offloaded::Nothing => &OFFLOADS,
+        Offloaded::WithoutUdp | Offloaded::WithUdp => &[],
+    };
     FEATURES
         .iter()
+        .filter(|feature| !without.contains(feature))
         .chain(udp)
         .fold(0, |features, feature| features | 1 << feature)
 }

@@ -1,10 +1,12 @@
 //! A NIC's place in the VM, and its owner's hold on it.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::NetError;
 use super::counters::{Counters, NetStatistics};
+use super::stream::{FrameStream, LONGEST_MTU};
 use super::wire::Wire;
 use super::worker::WorkerHandle;
 use crate::sys::tap::{Offloads, Tap};
@@ -15,12 +17,30 @@ const LEAST_MTU: u16 = 68;
 /// What is plugged into a slot.
 #[derive(Debug)]
 pub struct NicConfig {
-    /// A tap with virtio-net headers (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
-    pub tap: OwnedFd,
+    /// The host's end of its link.
+    pub link: NicLink,
     /// The guest's address on the link.
     pub mac: [u8; 6],
     /// The link's MTU.
     pub mtu: u16,
+}
+
+/// Where a NIC's frames go.
+#[derive(Debug)]
+pub enum NicLink {
+    /// A tap with virtio-net headers (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
+    Tap(OwnedFd),
+    /// A stream socket: whole frames with their length in front, as passt speaks.
+    Stream(OwnedFd),
+}
+
+/// What may be left to the other end of a link.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Offloaded {
+    Nothing,
+    /// Kernels before 6.2 segment no UDP.
+    WithoutUdp,
+    WithUdp,
 }
 
 /// A slot, for plugging a NIC into it once. Cheap to clone.
@@ -46,8 +66,7 @@ pub(super) struct State {
 pub(super) struct Nic {
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
-    /// UDP segmentation, which kernels before 6.2 do not have.
-    pub(super) udp_segments: bool,
+    pub(super) offloads: Offloaded,
     pub(super) counters: Arc<Counters>,
     pub(super) worker: WorkerHandle,
 }
@@ -62,7 +81,7 @@ impl Shared {
         wire: Box<dyn Wire>,
         mac: [u8; 6],
         mtu: u16,
-        udp_segments: bool,
+        offloads: Offloaded,
     ) -> Result<(), NetError> {
         if mtu < LEAST_MTU {
             return Err(NetError::Mtu { mtu });
@@ -76,7 +95,7 @@ impl Shared {
         state.nic = Some(Nic {
             mac,
             mtu,
-            udp_segments,
+            offloads,
             counters,
             worker,
         });
@@ -97,17 +116,32 @@ impl NicSlot {
     /// Plugs a NIC in. A guest that looked at the empty slot before does not look again by
     /// itself: somebody in it has to bind the driver.
     pub fn plug(&self, config: NicConfig) -> Result<(), NetError> {
-        let tap = Tap::new(config.tap).map_err(NetError::Tap)?;
+        let NicConfig { link, mac, mtu } = config;
+        let descriptor = match link {
+            NicLink::Tap(descriptor) => descriptor,
+            NicLink::Stream(socket) => {
+                let failed = |source| NetError::Socket { mtu, source };
+                if mtu > LONGEST_MTU {
+                    return Err(failed(io::ErrorKind::InvalidInput.into()));
+                }
+                let wire = FrameStream::new(socket).map_err(failed)?;
+                let wire = Box::new(wire);
+                return self.shared.plug(wire, mac, mtu, Offloaded::Nothing);
+            }
+        };
+        let tap = Tap::new(descriptor).map_err(NetError::Tap)?;
         let udp_segments = Offloads {
             checksums: true,
             udp: true,
             ..Offloads::default()
         };
-        let udp_segments = tap.set_offloads(udp_segments).is_ok();
+        let offloads = match tap.set_offloads(udp_segments) {
+            Ok(()) => Offloaded::WithUdp,
+            Err(_) => Offloaded::WithoutUdp,
+        };
         tap.set_offloads(Offloads::default())
             .map_err(NetError::Tap)?;
-        self.shared
-            .plug(Box::new(tap), config.mac, config.mtu, udp_segments)
+        self.shared.plug(Box::new(tap), mac, mtu, offloads)
     }
 
     /// What went over the link; `None` for an empty slot.

@@ -3,6 +3,8 @@
 //! A chain is a header and a frame. What is no such thing, or what lies in its header, is dropped
 //! and counted; the guest gets its buffer back either way.
 
+use std::io;
+
 use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 use zerocopy::{FromZeros, IntoBytes};
@@ -39,6 +41,11 @@ impl Transmit {
             more: true,
             ..Passed::default()
         };
+        if let Err(error) = wire.flush()
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            tracing::debug!(%error, "the rest of a frame is lost");
+        }
         if let Err(error) = self.frames(memory, wire, &mut passed) {
             tracing::warn!(%error, "the guest broke its transmit queue");
             self.broken = true;
@@ -71,8 +78,14 @@ impl Transmit {
             };
             let head = chain.head_index();
             match send(memory, chain, wire, self.rules) {
-                true => passed.frames += 1,
-                false => passed.dropped += 1,
+                Sent::Whole => passed.frames += 1,
+                Sent::Dropped => passed.dropped += 1,
+                Sent::Later => {
+                    // The wire tells when there is room.
+                    queue.go_to_previous_position();
+                    passed.more = false;
+                    return Ok(());
+                }
             }
             queue.add_used(memory, head, 0)?;
         }
@@ -80,19 +93,26 @@ impl Transmit {
     }
 }
 
-/// Sends one frame; false if it was dropped.
+/// What became of a frame.
+enum Sent {
+    Whole,
+    Dropped,
+    Later,
+}
+
+/// Sends one frame.
 fn send(
     memory: &GuestMemoryMmap,
     chain: DescriptorChain<&GuestMemoryMmap>,
     wire: &dyn Wire,
     rules: Rules,
-) -> bool {
+) -> Sent {
     let parts = Buffers::new(memory, chain, false).and_then(|all| all.split_at(HEADER_LENGTH));
     let (head, frame) = match parts {
         Ok(parts) => parts,
         Err(error) => {
             tracing::debug!(%error, "drop a frame of the guest");
-            return false;
+            return Sent::Dropped;
         }
     };
     let mut header = Header::new_zeroed();
@@ -101,15 +121,16 @@ fn send(
         Ok(clean) => clean,
         Err(error) => {
             tracing::debug!(%error, "drop a frame of the guest");
-            return false;
+            return Sent::Dropped;
         }
     };
     match wire.write(clean.as_bytes(), frame.pieces()) {
-        Ok(_) => true,
+        Ok(_) => Sent::Whole,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && wire.holds_up() => Sent::Later,
         Err(error) => {
             // As on any link: it is down, full, or the kernel found a lie that we did not.
             tracing::debug!(%error, "drop a frame of the guest");
-            false
+            Sent::Dropped
         }
     }
 }

@@ -20,6 +20,16 @@ pub(super) trait Wire: AsFd + Debug + Send {
     /// Writes a frame behind `header`.
     fn write(&self, header: &[u8], frame: &[VolatileSlice<'_>]) -> io::Result<usize>;
 
+    /// Whether a frame that finds no room waits for it; else it is lost.
+    fn holds_up(&self) -> bool {
+        false
+    }
+
+    /// Writes what is left of a frame.
+    fn flush(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// What the guest's driver accepted: frames that are read may be of that kind.
     fn accept(&self, features: u64) -> io::Result<()>;
 }

@@ -55,8 +55,12 @@ impl WorkerHandle {
         let poll = Poll::new().map_err(NetError::Poll)?;
         let waker = Waker::new(poll.registry(), COMMAND).map_err(NetError::Poll)?;
         let descriptor = wire.as_fd().as_raw_fd();
+        let interest = match wire.holds_up() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
         poll.registry()
-            .register(&mut SourceFd(&descriptor), WIRE, Interest::READABLE)
+            .register(&mut SourceFd(&descriptor), WIRE, interest)
             .map_err(NetError::Poll)?;
         let (sender, commands) = channel();
         let worker = Worker {

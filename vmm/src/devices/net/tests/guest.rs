@@ -12,6 +12,7 @@ use rustix::net::{
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::slot::Offloaded;
 use super::super::wire::Wire;
 use super::super::{Net, NicSlot, features};
 use crate::devices::driver_queue::{DriverQueue, NEXT, WRITE};
@@ -96,7 +97,10 @@ impl Guest {
             socket: ours,
             accepted: Arc::clone(&accepted),
         };
-        device.shared.plug(Box::new(wire), MAC, MTU, true).unwrap();
+        device
+            .shared
+            .plug(Box::new(wire), MAC, MTU, Offloaded::WithUdp)
+            .unwrap();
         let features = features(device.shared.lock().nic.as_ref().unwrap());
         let features = without
             .iter()
