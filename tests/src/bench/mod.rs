@@ -6,6 +6,7 @@
 mod gpu;
 mod llama;
 mod memory;
+mod net;
 mod runs;
 mod split;
 
@@ -23,11 +24,15 @@ const PLAIN: [fn() -> Result<(), Failed>; 4] =
 /// Those of the GPU.
 const GPU: [fn() -> Result<(), Failed>; 3] = [gpu::start, gpu::compute, llama::run];
 
-/// Runs the benchmarks of `subject`, `gpu` or everything else; fails when one could not be
+/// Those of networks.
+const NET: [fn() -> Result<(), Failed>; 2] = [net::start, net::traffic];
+
+/// Runs the benchmarks of `subject`, `gpu`, `net` or everything else; fails when one could not be
 /// measured.
 pub(crate) fn run(subject: Option<&str>) -> ExitCode {
     let benchmarks = match subject {
         Some("gpu") => &GPU[..],
+        Some("net") => &NET,
         _ => &PLAIN,
     };
     let mut status = ExitCode::SUCCESS;

@@ -13,7 +13,7 @@ use crate::{
 /// Print the figures: krun-gpu next to crun, its kernel next to Debian's, in alternating rounds.
 #[derive(Args, Debug)]
 pub(super) struct Bench {
-    /// What to measure, instead of everything that needs no GPU.
+    /// What to measure, instead of everything that needs neither a GPU nor a network.
     subject: Option<Subject>,
     /// Boots of each kernel.
     #[arg(long, value_name = "N", default_value_t = 10)]
@@ -28,6 +28,8 @@ pub(super) struct Bench {
 enum Subject {
     /// A GPU in a container next to the same GPU without one.
     Gpu,
+    /// A container's network next to crun's.
+    Net,
 }
 
 impl Bench {
@@ -37,6 +39,7 @@ impl Bench {
         let stage = workshop.stage(&products)?;
         let mut options = match self.subject {
             None => self.plain(&workshop),
+            Some(Subject::Net) => VmOptions::new([TESTS, "bench", "net"].map(Into::into).into()),
             Some(Subject::Gpu) => {
                 workshop.stage_images(&stage, images::all())?;
                 VmOptions::new([TESTS, "bench", "gpu"].map(Into::into).into())
