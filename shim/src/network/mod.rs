@@ -147,16 +147,21 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
     let identity = namespace.identity();
     let is_host = namespace.is_ours().map_err(NetworkError::Namespace)?;
     let record = &container.record;
-    let shared = is_host || has_neighbours(record.network.as_deref(), identity, pid);
+    let shared = has_neighbours(record.network.as_deref(), identity, pid);
     let ports = record.ports.clone();
     let id = record.id.to_string();
+    let cgroup_of = record.cgroup.as_ref().map(|_| pid);
+    if is_host {
+        // An ordinary user's root could not enter it, and is there.
+        return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
+    }
     let takes_addresses = host::is_rootless();
     namespace.enter(move || {
-        if !is_host && has_tap()? {
+        if has_tap()? {
             return Ok(Network::absent(TAKEN.to_owned()));
         }
         if shared || ports.is_some() || passt::is_here() {
-            return passt::join_here(&id, pid, &ports.unwrap_or_default());
+            return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
         }
         join_here(identity, takes_addresses)
     })?

@@ -53,6 +53,9 @@ const PROTOCOL: u8 = 3;
 /// comes next finds it in /proc/net/unix.
 const MARK: &str = "krun-gpu-passt/";
 
+/// What it says of how it starts, and means no harm by.
+const REMARKS: [&str; 2] = ["AVX2", "Started as root"];
+
 /// The program, on the way in PATH or where distributions have it.
 pub(crate) fn find() -> Result<PathBuf, NetworkError> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -69,8 +72,12 @@ pub(super) fn is_here() -> bool {
         .is_ok_and(|sockets| sockets.contains(&format!("@{MARK}")))
 }
 
-/// Starts one in this thread's namespace, for the container `id` whose VMM is the process `vmm`.
-pub(super) fn join_here(id: &str, vmm: i32, ports: &Ports) -> Result<Network, NetworkError> {
+/// Starts one in this thread's namespace for the container `id`, in the cgroup of the process `vmm`.
+pub(super) fn join_here(
+    id: &str,
+    vmm: Option<i32>,
+    ports: &Ports,
+) -> Result<Network, NetworkError> {
     let program = find()?;
     let interface = guest_interface(&mut Netlink::open()?)?;
     let failed = |source| NetworkError::StartPasst(source);
@@ -134,10 +141,11 @@ fn arguments(interface: &Interface, ports: &Ports, socket: i32) -> Vec<String> {
 fn spawn(
     mut command: Command,
     socket: &OwnedFd,
-    vmm: i32,
+    vmm: Option<i32>,
 ) -> Result<ProcessIdentity, NetworkError> {
-    let cgroup = cgroup_of(vmm).map_err(NetworkError::StartPasst)?;
-    let (socket, cgroup) = (socket.as_raw_fd(), cgroup);
+    let cgroup = vmm.map(cgroup_of).transpose();
+    let cgroup = cgroup.map_err(NetworkError::StartPasst)?.flatten();
+    let socket = socket.as_raw_fd();
     command
         .current_dir("/")
         .stdin(Stdio::null())
@@ -180,7 +188,7 @@ fn run(mut command: Command) -> Result<(), NetworkError> {
         false => {
             let lines: Vec<&str> = words
                 .lines()
-                .filter(|line| !line.contains("AVX2"))
+                .filter(|line| !REMARKS.iter().any(|remark| line.contains(remark)))
                 .collect();
             Err(NetworkError::PasstSaid(lines.join("; ")))
         }
@@ -220,12 +228,7 @@ fn cgroup_of(pid: i32) -> io::Result<Option<File>> {
     let list = PathBuf::from("/sys/fs/cgroup")
         .join(path)
         .join("cgroup.procs");
-    let same = text == fs::read_to_string("/proc/self/cgroup")?;
-    match same {
-        // A user without cgroups: it is where it should be.
-        true => Ok(None),
-        false => File::options().write(true).open(list).map(Some),
-    }
+    File::options().write(true).open(list).map(Some)
 }
 
 /// The guest's interface: the namespace's, which has the default route or else comes first, with
@@ -235,7 +238,8 @@ fn guest_interface(netlink: &mut Netlink) -> Result<Interface, NetworkError> {
     for link in netlink.links()? {
         if link.up && !link.loopback && !link.name.starts_with(TAP_PREFIX) {
             let interface = interface::read(netlink, &link)?;
-            if !interface.addresses.is_empty() {
+            let mut addresses = interface.addresses.iter();
+            if addresses.any(|address| address.scope == UNIVERSE) {
                 all.push((link, interface));
             }
         }
