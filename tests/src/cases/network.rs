@@ -36,6 +36,14 @@ pub(super) const CASES: &[Case] = &[
         run: bulk,
     },
     Case {
+        name: "network::connections",
+        run: connections,
+    },
+    Case {
+        name: "network::path_mtu",
+        run: path_mtu,
+    },
+    Case {
         name: "network::rootless",
         run: rootless,
     },
@@ -209,6 +217,60 @@ fn bulk() -> Outcome {
         ours.stdout == "ready\nreceived\nsent\nno descriptors lost\n",
         || ours.to_string(),
     )
+}
+
+/// 200 connections at a time, each closed in one direction before the answer, and 500 short ones.
+fn connections() -> Outcome {
+    let ours = same(&script(
+        r#"serve='import hashlib,socket,threading
+def one(c):
+    with c:
+        h=hashlib.md5()
+        while b:=c.recv(65536): h.update(b)
+        c.sendall(h.digest())
+s=socket.create_server(("",7000),backlog=512)
+while True: threading.Thread(target=one,args=(s.accept()[0],),daemon=True).start()'
+        podman run -d --runtime $RUNTIME $tools --name c $BB /usr/bin/python3 -c "$serve" >/dev/null
+        ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
+        patiently busybox nc -z $ip 7000
+        files() { ls /proc/$pid/fd | wc -l; }
+        before=$(files)
+        timeout 120 python3 - $ip <<'EOF'
+import hashlib, os, socket, sys
+def connect(): return socket.create_connection((sys.argv[1], 7000), 60)
+def answer(c):
+    c.shutdown(socket.SHUT_WR)
+    with c: return c.recv(16, socket.MSG_WAITALL)
+data = os.urandom(65536)
+many = [connect() for _ in range(200)]
+for c in many: c.sendall(data)
+print(sum(answer(c) == hashlib.md5(data).digest() for c in many), "at a time")
+print(sum(answer(connect()) == hashlib.md5().digest() for _ in range(500)), "short ones")
+EOF
+        few() { [ $(files) -le $((before + 4)) ]; }
+        patiently few && echo no descriptors lost
+        podman rm -f -t 0 c >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout == "200 at a time\n500 short ones\nno descriptors lost\n",
+        || ours.to_string(),
+    )
+}
+
+/// A router with a smaller MTU behind the host: its word reaches the container's kernel.
+fn path_mtu() -> Outcome {
+    let ours = same(&script(
+        r#"ip netns add far; ip link add krun-far type veth peer name eth0 netns far; inside="ip netns exec far"
+        ip addr add 10.78.0.1/24 dev krun-far; ip link set krun-far mtu 1300 up
+        $inside ip addr add 10.78.0.2/24 dev eth0; $inside ip link set eth0 up; $inside ip route add default via 10.78.0.1
+        $inside busybox nc -l -p 7000 </dev/null >/tmp/far & far=$!
+        listens() { $inside ss -ltn | grep -q :7000; }
+        patiently listens
+        podman run --rm --runtime $RUNTIME $tools $BB sh -c '
+            head -c 1000000 /dev/zero | /usr/bin/timeout 60 /usr/bin/socat -u - TCP:10.78.0.2:7000; ip route get 10.78.0.2 | grep -o "mtu 1300"'
+        wait $far; wc -c </tmp/far; rm /tmp/far; ip netns del far"#,
+    ))?;
+    ensure(ours.stdout == "mtu 1300\n1000000\n", || ours.to_string())
 }
 
 /// Runs `text` for the ordinary user, on a host that has an address of its own.
