@@ -45,7 +45,7 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<u8, CommandError
         mut container,
         terminal,
     } = create::create(global, &options.create, !options.detach)?;
-    if let Err(error) = start::start(&mut container) {
+    if let Err(error) = start::start(&mut container, false) {
         // The first failure is the one to tell.
         let _ = delete::delete(&container, true);
         return Err(error.into());

@@ -53,11 +53,11 @@ pub(crate) enum StartError {
 pub(crate) fn run(global: &Global, options: &Options) -> Result<(), StartError> {
     let root = state::root(global)?;
     let mut container = Container::load(&root, options.id.as_deref().unwrap_or_default())?;
-    start(&mut container)
+    start(&mut container, true)
 }
 
-/// Starts a created container.
-pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
+/// Starts a created container; `tell` when its standard error is not ours.
+pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartError> {
     let status = container.status();
     if status != Status::Created {
         return Err(StartError::Status {
@@ -85,6 +85,7 @@ pub(crate) fn start(container: &mut Container) -> Result<(), StartError> {
         interfaces: network.interfaces,
         passt: network.passt.is_some(),
         notice: network.notice,
+        tell,
     };
     connection.send(&request, &links)?;
     match connection.receive()? {

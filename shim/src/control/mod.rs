@@ -38,6 +38,9 @@ pub(crate) enum Request {
         passt: bool,
         /// What the container's standard error should say of its network.
         notice: Option<String>,
+        /// Whether the container's standard error should say why it did not start: the caller's,
+        /// which says so itself, is another one.
+        tell: bool,
     },
     /// Run another process (`exec`). The frame carries one descriptor for each of its streams:
     /// standard input, output and error, or a terminal to read from and to write to.

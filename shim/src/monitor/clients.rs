@@ -167,7 +167,8 @@ impl Monitor {
                 interfaces,
                 passt,
                 notice,
-            } => self.start(id, interfaces, passt, notice),
+                tell,
+            } => self.start((id, tell), interfaces, passt, notice),
             Request::Exec(process) => self.exec(id, *process),
             Request::Signal(number) => match self.clients.session(id) {
                 Some(session) => {

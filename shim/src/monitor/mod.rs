@@ -75,8 +75,8 @@ pub(crate) struct Monitor {
 /// Who waits for a reply of the agent's.
 #[derive(Clone, Copy, Debug)]
 enum Waiting {
-    /// The call of `start`.
-    Start(ClientId),
+    /// The call of `start`, and whether a failure is told on the container's standard error.
+    Start(ClientId, bool),
     /// A call of `exec`, for its session.
     Exec(ClientId),
     /// A client that gets the agent's answer.
@@ -296,7 +296,7 @@ impl Monitor {
                         .remove(&id)
                         .ok_or(AgentFault::Unexpected("reply to nothing"))?;
                     match waiting {
-                        Waiting::Start(client) => self.started(client, result),
+                        Waiting::Start(client, tell) => self.started(client, tell, result),
                         Waiting::Exec(client) => self.exec_replied(client, result)?,
                         Waiting::Client(client) => self.clients.answer(client, result),
                         Waiting::Nobody => {}

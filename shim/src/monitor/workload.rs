@@ -49,7 +49,7 @@ impl Monitor {
     /// `start` was called, with a tap for each of these interfaces.
     pub(super) fn start(
         &mut self,
-        client: ClientId,
+        (client, tell): (ClientId, bool),
         mut interfaces: Vec<Interface>,
         passt: bool,
         notice: Option<String>,
@@ -86,21 +86,28 @@ impl Monitor {
             }
         }
         let id = self.agent.send(RequestBody::Start { interfaces })?;
-        self.pending.insert(id, Waiting::Start(client));
+        self.pending.insert(id, Waiting::Start(client, tell));
         self.phase = Phase::Starting;
         Ok(())
     }
 
     /// The agent answered to it.
-    pub(super) fn started(&mut self, client: ClientId, result: Result<Reply, AgentError>) {
+    pub(super) fn started(
+        &mut self,
+        client: ClientId,
+        tell: bool,
+        result: Result<Reply, AgentError>,
+    ) {
         match &result {
             Ok(_) => {
                 trace::mark("workload_started");
                 self.phase = Phase::Running;
             }
             Err(error) => {
-                // `start` is told as well, but Podman shows the user the container's output.
-                say(&self.error, &error.message);
+                if tell {
+                    // `start` is told as well, but Podman shows the user the container's output.
+                    say(&self.error, &error.message);
+                }
                 self.phase = Phase::Ended(match error.kind {
                     ErrorKind::NotFound => 127,
                     ErrorKind::NotExecutable => 126,
