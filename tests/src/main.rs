@@ -2,7 +2,8 @@
 //!
 //! `cargo xtask test` runs this program as root in the test VM (or on a machine whose /dev/kvm
 //! works) with the freshly built krun-gpu installed. `krun-gpu-tests [FILTER]` runs the cases
-//! whose names contain FILTER; `krun-gpu-tests bench [gpu]` prints the figures instead.
+//! whose names contain FILTER; `krun-gpu-tests bench [gpu]` prints the figures instead,
+//! `krun-gpu-tests matrix` the README's table of verbs and flags.
 //!
 //! A case runs the same script under crun and under krun-gpu where crun is the reference
 //! ([`harness::compare`]), and checks after itself that nothing was left behind
@@ -11,14 +12,20 @@
 mod bench;
 mod cases;
 mod harness;
+mod matrix;
 
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 
 fn main() -> ExitCode {
-    if std::env::args().nth(1).as_deref() == Some("bench") {
-        return bench::run(std::env::args().nth(2).as_deref());
+    match std::env::args().nth(1).as_deref() {
+        Some("bench") => return bench::run(std::env::args().nth(2).as_deref()),
+        Some("matrix") => {
+            print!("{}", matrix::table(&cases::all()));
+            return ExitCode::SUCCESS;
+        }
+        _ => {}
     }
     let mut arguments = Arguments::from_args();
     // Leftovers can be told only when one case runs at a time.
