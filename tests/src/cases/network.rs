@@ -232,7 +232,7 @@ s=socket.create_server(("",7000),backlog=512)
 while True: threading.Thread(target=one,args=(s.accept()[0],),daemon=True).start()'
         podman run -d --runtime $RUNTIME $tools --name c $BB /usr/bin/python3 -c "$serve" >/dev/null
         ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
-        patiently busybox nc -z $ip 7000
+        patiently socat -u OPEN:/dev/null TCP:$ip:7000
         files() { ls /proc/$pid/fd | wc -l; }
         before=$(files)
         timeout 120 python3 - $ip <<'EOF'
@@ -411,7 +411,7 @@ fn shared_with_others() -> Outcome {
         podman exec c ip -o -4 addr show dev eth0 | awk '{print $2, $4}'
         podman exec c ip route | grep -v 169.254.77 | cut -d' ' -f1-5
         podman exec other ping -c 1 -W 10 10.88.0.1 | grep -o '1 packets received'
-        podman rm -f -t 0 c other >/dev/null; pgrep passt || echo none left"#,
+        podman rm -f -t 0 c >/dev/null; podman rm -f -t 0 other >/dev/null; pgrep passt || echo none left"#,
     ))?;
     ensure(
         ours.stdout
@@ -448,7 +448,8 @@ fn passt_fails() -> Outcome {
         kill -9 $pid; patiently sh -c 'podman logs c 2>&1 | grep -o "passt, which is the container.s network, is gone"'
         podman exec c echo it lives; podman rm -f -t 0 c >/dev/null
         busybox httpd -f -p 8094 -h /tmp & server=$!
-        patiently busybox nc -z 127.0.0.1 8094
+        listens() { ss -ltn | grep -q :8094; }
+        patiently listens
         podman run --rm --runtime $RUNTIME --network host --annotation io.krun-gpu.ports=8094 $BB true 2>&1 | grep -o 'passt.*bind port 8094 (Address already in use)'
         kill $server
         podman run --rm --runtime $RUNTIME --network host --annotation io.krun-gpu.ports=http $BB true 2>&1 | grep -o 'ports=`http`: its value must be a list of ports'
