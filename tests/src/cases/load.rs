@@ -17,9 +17,10 @@ pub(super) const CASES: &[Case] = &[
     },
 ];
 
-/// A container, in which a program is run once before anything is counted: the file server keeps
-/// a descriptor for every file that the guest knows. `sizes` prints the VMM's descriptors and threads, and the
-/// processes of the workload; `memory` the VMM's private memory in KiB, without guest RAM (see `bench::memory`).
+/// A container, in which each program runs once before anything is counted: the file server keeps a
+/// descriptor for every file that the guest knows. `sizes` prints the VMM's descriptors and
+/// threads, and the workload's processes; `memory` the VMM's private memory in KiB, without guest
+/// RAM (see `bench::memory`).
 const CONTAINER: &str = r#"
 create_detached --name l --cap-add SYS_PTRACE $BB sleep 1000 >/dev/null
 id=$(podman inspect l --format '{{.Id}}'); vmm=$(podman inspect l --format '{{.State.Pid}}')
