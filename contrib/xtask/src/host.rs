@@ -97,13 +97,32 @@ pub(crate) fn require_mmdebstrap(cache: &Cache) -> Result<(), HostError> {
     if fs::metadata("/usr/bin/mmdebstrap").is_ok() {
         return Ok(());
     }
-    progress::step("host packages", "installing mmdebstrap");
+    install(cache, &["mmdebstrap", "debian-archive-keyring"])
+}
+
+/// Installs these packages of Debian's unless all of them are there.
+pub(crate) fn require_packages(cache: &Cache, packages: &[&str]) -> Result<(), HostError> {
+    let log = cache.log("dpkg");
+    let mut query = Command::new("dpkg-query");
+    query.args(["--show"]).args(packages);
+    match process::run_logged(&mut query, &log) {
+        Ok(()) => Ok(()),
+        Err(ProcessError::Failed { .. }) => install(cache, packages),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn install(cache: &Cache, packages: &[&str]) -> Result<(), HostError> {
+    progress::step(
+        "host packages",
+        format!("installing {}", packages.join(", ")),
+    );
     let log = cache.log("apt");
     process::run_logged(Command::new("apt-get").arg("update"), &log)?;
     let mut install = Command::new("apt-get");
     install
         .args(["install", "--yes", "--no-install-recommends"])
-        .args(["mmdebstrap", "debian-archive-keyring"])
+        .args(packages)
         .env("DEBIAN_FRONTEND", "noninteractive");
     process::run_logged(&mut install, &log)?;
     Ok(())

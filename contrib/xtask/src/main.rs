@@ -7,6 +7,7 @@ use std::process::ExitCode;
 mod build;
 mod cache;
 mod commands;
+mod conformance;
 mod host;
 mod images;
 mod machine;

@@ -8,6 +8,7 @@ use std::{
 use crate::{
     build::{BuildError, Builder, Layout, Prefix, Products},
     cache::{Cache, CacheError},
+    conformance::{ExpectedError, SuiteError},
     host::{self, HostError, Sources},
     images::{Image, ImageError},
     process::ProcessError,
@@ -42,6 +43,12 @@ pub(crate) enum CommandError {
     /// A container image.
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The conformance suite.
+    #[error(transparent)]
+    Suite(#[from] SuiteError),
+    /// What is expected of it.
+    #[error(transparent)]
+    Expected(#[from] ExpectedError),
     /// The test VM.
     #[error(transparent)]
     Vm(#[from] VmError),

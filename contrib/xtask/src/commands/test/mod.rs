@@ -2,6 +2,7 @@
 //! where KVM works. Its last line on standard output adds everything up.
 
 mod cargo;
+mod conformance;
 mod integration;
 mod tally;
 
@@ -16,8 +17,12 @@ use crate::{images, machine::Machine};
 /// Run all tests.
 #[derive(Args, Debug)]
 pub(super) struct Test {
-    /// Run only the tests whose names contain this; formatting and lints are left out.
+    /// Run only the tests whose names contain this; formatting and lints are left out. With
+    /// `conformance`: runtime-tools' validation suite instead.
     filter: Option<String>,
+    /// With `conformance`: another runtime, such as crun, whose scores are shown.
+    #[arg(long, value_name = "NAME")]
+    runtime: Option<String>,
     /// Use the test VM even where this machine's own /dev/kvm would do.
     #[arg(long)]
     vm: bool,
@@ -29,6 +34,9 @@ pub(super) struct Test {
 impl Test {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
         let workshop = Workshop::open()?;
+        if self.filter.as_deref() == Some("conformance") {
+            return conformance::run(&workshop, self.runtime.as_deref());
+        }
         let tally = Tally::default();
         workshop.sources.fetch(&workshop.cache)?;
         if !self.integration {
