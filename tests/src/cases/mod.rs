@@ -32,10 +32,11 @@ pub(crate) use gpu::gguf;
 use crate::harness::Case;
 
 /// Whether a case stays on one processor from the start (see `harness::pinned`): those with a GPU
-/// keep both processors of the emulated machine busy for minutes, which it does not survive.
+/// or with many processes keep both processors of the emulated machine busy for minutes, which it
+/// does not survive.
 /// `gpu::compute` has a guest with two vCPUs all the same, for the proof.
 pub(crate) fn on_one_processor(name: &str) -> bool {
-    name.starts_with("gpu::") && name != "gpu::compute"
+    (name.starts_with("gpu::") || name.starts_with("services::")) && name != "gpu::compute"
 }
 
 /// Every case.
