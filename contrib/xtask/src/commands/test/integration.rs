@@ -3,7 +3,9 @@
 //! The test VM's kernel runs nested KVM on QEMU's emulation and was seen to panic now and then
 //! ("corrupted stack end", in a thread that had left KVM). No container can do that, so the tests
 //! that had not ended go on in a fresh VM, the one that ran first. The report names each such
-//! incident; a test under which the VM dies more often than [`DEATHS_OF_ONE_TEST`] has failed.
+//! incident; a test under which the VM died stays on one processor from then on (see
+//! tests/src/harness/pinned.rs), and one under which it dies more often than
+//! [`DEATHS_OF_ONE_TEST`] has failed.
 
 use std::{collections::HashMap, ffi::OsString, path::Path};
 
@@ -39,7 +41,7 @@ impl Suite<'_> {
         self.tally.suite_began();
         let mut deaths_during: HashMap<String, usize> = HashMap::new();
         for death in 1.. {
-            match self.once() {
+            match self.once(deaths_during.keys()) {
                 Err(CommandError::Vm(error @ VmError::Died { .. }))
                     if death <= MOST_DEATHS && self.filter.is_none() =>
                 {
@@ -63,8 +65,13 @@ impl Suite<'_> {
         Ok(())
     }
 
-    fn once(&self) -> Result<Status, CommandError> {
-        let mut script = "status=0\n".to_owned();
+    /// Runs what has not ended, the tests `pinned` on one processor.
+    fn once<'n>(&self, pinned: impl Iterator<Item = &'n String>) -> Result<Status, CommandError> {
+        let names: Vec<&str> = pinned.map(String::as_str).collect();
+        let mut script = format!(
+            "export KRUN_GPU_TESTS_PINNED='{}'\nstatus=0\n",
+            names.join(" ")
+        );
         for program in self.programs {
             script.push_str(&format!("{program} \"$@\" || status=1\n"));
         }
