@@ -34,16 +34,18 @@ use crate::harness::Case;
 /// The variable with the names of the cases under which the test VM died before.
 const PINNED: &str = "KRUN_GPU_TESTS_PINNED";
 
-/// Whether a case stays on one processor from the start (see `harness::pinned`): those with a GPU
-/// or with many processes keep both processors of the emulated machine busy for minutes, which it
-/// does not survive, and those under which it died ([`PINNED`], by xtask).
+/// Groups whose cases keep both processors of the emulated machine busy, which it does not survive.
+const BUSY: [&str; 5] = ["engines", "gpu", "load", "network", "services"];
+
+/// Whether a case stays on one processor from the start (see `harness::pinned`): those of [`BUSY`], and those under which it died ([`PINNED`], by xtask).
 /// `gpu::compute` has a guest with two vCPUs all the same, for the proof.
 pub(crate) fn on_one_processor(name: &str) -> bool {
     let died = std::env::var(PINNED).unwrap_or_default();
     if died.split(' ').any(|word| word == name) {
         return true;
     }
-    (name.starts_with("gpu::") || name.starts_with("services::")) && name != "gpu::compute"
+    let group = name.split("::").next().unwrap_or_default();
+    BUSY.contains(&group) && name != "gpu::compute"
 }
 
 /// Every case.
