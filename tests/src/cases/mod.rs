@@ -37,8 +37,9 @@ const PINNED: &str = "KRUN_GPU_TESTS_PINNED";
 /// Groups whose cases keep both processors of the emulated machine busy, which it does not survive.
 const BUSY: [&str; 5] = ["engines", "gpu", "load", "network", "services"];
 
-/// Whether a case stays on one processor from the start (see `harness::pinned`): those of [`BUSY`], and those under which it died ([`PINNED`], by xtask).
-/// `gpu::compute` has a guest with two vCPUs all the same, for the proof.
+/// Whether a case stays on one processor from the start (see `harness::pinned`): those of [`BUSY`],
+/// and those under which the test VM died ([`PINNED`], by xtask). `gpu::compute` has a
+/// guest with two vCPUs all the same, for the proof.
 pub(crate) fn on_one_processor(name: &str) -> bool {
     let died = std::env::var(PINNED).unwrap_or_default();
     if died.split(' ').any(|word| word == name) {
