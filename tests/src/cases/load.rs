@@ -44,7 +44,7 @@ fn fifty_sessions_at_once() -> Outcome {
 }
 
 /// Each takes a second under emulation; this many are enough to see what one of them leaves.
-const IN_A_ROW: usize = 40;
+const IN_A_ROW: usize = 25;
 
 fn sessions_in_a_row() -> Outcome {
     let ours = sh(&format!(
