@@ -57,17 +57,9 @@ const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
 
 /// Without VIRTIO_NET_F_STATUS the link is always up: with it, Linux takes a second to believe so.
-const FEATURES: [u32; 13] = [
-    VIRTIO_NET_F_CSUM,
-    VIRTIO_NET_F_GUEST_CSUM,
+const FEATURES: [u32; 5] = [
     VIRTIO_NET_F_MTU,
     VIRTIO_NET_F_MAC,
-    VIRTIO_NET_F_GUEST_TSO4,
-    VIRTIO_NET_F_GUEST_TSO6,
-    VIRTIO_NET_F_GUEST_ECN,
-    VIRTIO_NET_F_HOST_TSO4,
-    VIRTIO_NET_F_HOST_TSO6,
-    VIRTIO_NET_F_HOST_ECN,
     VIRTIO_NET_F_MRG_RXBUF,
     VIRTIO_RING_F_EVENT_IDX,
     virtio_bindings::virtio_ring::VIRTIO_RING_F_INDIRECT_DESC,
@@ -142,16 +134,14 @@ impl Net {
 }
 
 fn features(nic: &Nic) -> u64 {
-    let udp = UDP_FEATURES
-        .iter()
-        .filter(|_| nic.offloads == Offloaded::WithUdp);
-    let without: &[u32] = match nic.offloads {
-        Offloaded::Nothing => &OFFLOADS,
-        Offloaded::WithoutUdp | Offloaded::WithUdp => &[],
+    let (offloads, udp): (&[u32], &[u32]) = match nic.offloads {
+        Offloaded::Nothing => (&[], &[]),
+        Offloaded::WithoutUdp => (&OFFLOADS, &[]),
+        Offloaded::WithUdp => (&OFFLOADS, &UDP_FEATURES),
     };
     FEATURES
         .iter()
-        .filter(|feature| !without.contains(feature))
+        .chain(offloads)
         .chain(udp)
         .fold(0, |features, feature| features | 1 << feature)
 }
