@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use krun_gpu_protocol::Stdio;
-use oci_spec::runtime::LinuxNamespaceType;
+use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::cli::Global;
@@ -155,12 +155,16 @@ pub(crate) fn create(
     let split = split::split(&bundle.spec, &bundle.rootfs, &config, &facts)?;
     if let Stdio::Terminal { .. } = split.workload.process.stdio
         && options.console_socket.is_none()
-        && !foreground
     {
-        return Err(CreateError::NoConsoleSocket);
+        if !foreground {
+            return Err(CreateError::NoConsoleSocket);
+        }
+        if !io::IsTerminal::is_terminal(&io::stdin()) {
+            return Err(CreateError::NotATerminal);
+        }
     }
     let network = network_namespace(&bundle);
-    let is_host = !has_network_namespace(&bundle);
+    let is_host = network_namespaces(&bundle).next().is_none();
     network::check_passt(network.as_deref(), is_host, split.ports.as_ref())?;
     let gpu = split.gpu.as_ref();
     let gpu = gpu
@@ -251,9 +255,6 @@ fn finish(
             (Some(Terminal::send_to(socket, *size)?), None)
         }
         (Stdio::Terminal { .. }, None) => {
-            if !io::IsTerminal::is_terminal(&io::stdin()) {
-                return Err(CreateError::NotATerminal);
-            }
             (Some(Terminal::of_caller()?), Some(Terminal::of_caller()?))
         }
     };
@@ -332,20 +333,19 @@ fn record(
 
 /// The network namespace that config.json names.
 fn network_namespace(bundle: &Bundle) -> Option<PathBuf> {
-    let linux = bundle.spec.linux().as_ref()?;
-    let namespaces = linux.namespaces().iter().flatten();
-    namespaces
-        .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+    network_namespaces(bundle)
         .find_map(|namespace| namespace.path().clone())
         .filter(|path| !path.as_os_str().is_empty())
 }
 
-/// Whether it has another network than the host's.
-fn has_network_namespace(bundle: &Bundle) -> bool {
+/// What config.json says of it; nothing where the network is the host's.
+fn network_namespaces(bundle: &Bundle) -> impl Iterator<Item = &LinuxNamespace> {
     let linux = bundle.spec.linux().as_ref();
     let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
-    let mut namespaces = namespaces.into_iter().flatten();
-    namespaces.any(|namespace| namespace.typ() == LinuxNamespaceType::Network)
+    namespaces
+        .into_iter()
+        .flatten()
+        .filter(|namespace| namespace.typ() == LinuxNamespaceType::Network)
 }
 
 /// Whether this is the container that Podman puts into a pod first: catatonit, told to pause.

@@ -70,12 +70,9 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
         Some(pid) => network::join(container, pid)?,
         None => Network::default(),
     };
-    if let Some(record) = network.record {
-        // Before anything else can fail: `delete` is to find it.
-        container.record.joined = Some(record);
-        container.save()?;
-    }
-    if network.passt.is_some() {
+    if network.record.is_some() || network.passt.is_some() {
+        // Before anything else can fail: `delete` is to find them.
+        container.record.joined = network.record;
         container.record.passt = network.passt;
         container.save()?;
     }

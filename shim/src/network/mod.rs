@@ -147,7 +147,6 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
     let identity = namespace.identity();
     let is_host = namespace.is_ours().map_err(NetworkError::Namespace)?;
     let record = &container.record;
-    let shared = has_neighbours(record.network.as_deref(), identity, pid);
     let ports = record.ports.clone();
     let id = record.id.to_string();
     let cgroup_of = record.cgroup.as_ref().map(|_| pid);
@@ -155,6 +154,7 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
         // An ordinary user's root could not enter it, and is there.
         return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
     }
+    let shared = has_neighbours(record.network.as_deref(), identity, pid);
     let takes_addresses = host::is_rootless();
     namespace.enter(move || {
         if has_tap()? {
