@@ -10,6 +10,7 @@ mod commands;
 mod conformance;
 mod host;
 mod images;
+mod lines;
 mod machine;
 mod process;
 mod progress;

@@ -51,10 +51,7 @@ impl Expected {
             path: path.clone(),
             source,
         })?;
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
-        let rows = lines
+        let rows = lines(&text)
             .map(|line| {
                 row(line).ok_or_else(|| ExpectedError::Line {
                     path: path.clone(),
@@ -64,6 +61,12 @@ impl Expected {
             .collect::<Result<_, _>>()?;
         Ok(Self { rows })
     }
+}
+
+/// The lines that are rows.
+fn lines(text: &str) -> impl Iterator<Item = &str> {
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
 }
 
 /// Whoever is not all right has a reason.
@@ -90,7 +93,7 @@ fn row(line: &str) -> Option<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::row;
+    use super::{lines, row};
 
     #[test]
     fn less_than_all_wants_a_reason() {
@@ -105,11 +108,8 @@ mod tests {
     #[test]
     fn the_table_of_this_checkout_has_all_programs_once() {
         let text = include_str!("../../../../tests/conformance/expected.txt");
-        let lines = text
-            .lines()
-            .filter(|line| !line.is_empty() && !line.starts_with('#'));
         let names: std::collections::BTreeSet<String> =
-            lines.map(|line| row(line).unwrap().name).collect();
+            lines(text).map(|line| row(line).unwrap().name).collect();
         assert_eq!(names.len(), 58);
     }
 }

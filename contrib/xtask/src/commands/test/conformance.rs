@@ -14,6 +14,7 @@ use std::{
 use super::{CommandError, Tally, Workshop};
 use crate::{
     conformance::{self, Expected, Row, Score},
+    lines::Lines,
     progress,
     vm::{Streams, VmError, VmOptions},
 };
@@ -120,8 +121,8 @@ struct Reader(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// A line whose end is still to come.
-    partial: Vec<u8>,
+    /// What comes, line by line.
+    lines: Lines,
     /// The program that runs, and what it said.
     running: Option<(String, String)>,
     results: Vec<(String, Score)>,
@@ -150,13 +151,8 @@ impl State {
 impl Write for Reader {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for &byte in bytes {
-            if byte == b'\n' {
-                let line = std::mem::take(&mut state.partial);
-                state.line(&String::from_utf8_lossy(&line));
-            } else {
-                state.partial.push(byte);
-            }
+        for line in state.lines.push(bytes) {
+            state.line(String::from_utf8_lossy(&line).trim_end_matches('\n'));
         }
         Ok(bytes.len())
     }

@@ -7,6 +7,8 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use crate::lines::Lines;
+
 /// The sum so far. Clones share it; what is written into one is passed on and counted.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally(Arc<Mutex<Counts>>);
@@ -26,8 +28,8 @@ struct Counts {
     incidents: Vec<String>,
     /// Failures when the running suite began.
     failed_before: u64,
-    /// The beginning of a line whose end was not written yet.
-    partial: Vec<u8>,
+    /// What is written, line by line.
+    lines: Lines,
 }
 
 impl Tally {
@@ -64,7 +66,7 @@ impl Tally {
     /// Notes that the machine died under a test, and returns the test's name if one was running.
     pub(super) fn machine_died(&self) -> Option<String> {
         self.with(|counts| {
-            let line = std::mem::take(&mut counts.partial);
+            let line = counts.lines.take_rest();
             let line = String::from_utf8_lossy(&line).into_owned();
             let running = line
                 .strip_prefix("test ")
@@ -115,14 +117,8 @@ impl Tally {
 
 impl Write for Tally {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for &byte in bytes {
-            let line = self.with(|counts| {
-                counts.partial.push(byte);
-                (byte == b'\n').then(|| std::mem::take(&mut counts.partial))
-            });
-            if let Some(line) = line {
-                self.line(&line);
-            }
+        for line in self.with(|counts| counts.lines.push(bytes)) {
+            self.line(&line);
         }
         Ok(bytes.len())
     }
@@ -212,7 +208,7 @@ mod tests {
         let tally = Tally::default();
         tally.with(|counts| {
             counts.count("test a ... ok");
-            counts.partial = b"test b   ... ".to_vec();
+            counts.lines.push(b"test b   ... ");
         });
         assert_eq!(tally.machine_died().as_deref(), Some("b"));
         assert_eq!(tally.ended(), ["a"]);
