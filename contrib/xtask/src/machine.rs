@@ -18,6 +18,8 @@ const NEEDED: [&str; 2] = ["KVM", "cgroup v2"];
 pub(crate) struct Job {
     /// The command and its arguments.
     pub(crate) command: Vec<OsString>,
+    /// Processors, if it is a VM.
+    pub(crate) cpus: u8,
     /// Where its output goes.
     pub(crate) streams: Streams,
 }
@@ -65,7 +67,10 @@ impl Machine {
         match self {
             Self::Vm => {
                 progress::step("test VM", "booting");
-                let options = VmOptions::new(job.command);
+                let options = VmOptions {
+                    cpus: job.cpus,
+                    ..VmOptions::new(job.command)
+                };
                 workshop.vm(stage, options, job.streams)
             }
             Self::Direct => direct(workshop, stage, job),

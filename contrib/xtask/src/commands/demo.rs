@@ -8,7 +8,7 @@ use super::{CommandError, Workshop};
 use crate::{
     images,
     machine::{Job, Machine},
-    vm::Streams,
+    vm::{Streams, VmOptions},
 };
 
 /// Run a few containers in microVMs through Podman, and show what they print.
@@ -27,6 +27,7 @@ impl Demo {
         workshop.stage_images(&stage, [&images::DEBIAN])?;
         let machine = Machine::choose(&workshop, &products, self.vm)?;
         let job = Job {
+            cpus: VmOptions::CPUS,
             command: vec!["/srv/demo".into()],
             streams: Streams::Ours,
         };

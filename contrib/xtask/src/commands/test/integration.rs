@@ -9,11 +9,14 @@
 
 use std::{collections::HashMap, ffi::OsString, path::Path};
 
-use super::{CommandError, Tally, Workshop};
+use super::{
+    CommandError, Tally, Workshop,
+    half::{self, Half},
+};
 use crate::{
     machine::{Job, Machine},
     progress,
-    vm::{Status, Streams, VmError},
+    vm::{Status, Streams, VmError, VmOptions},
 };
 
 /// How many deaths of the test VM are borne in one run: about one in forty minutes was seen.
@@ -32,11 +35,13 @@ pub(super) struct Suite<'a> {
     pub(super) programs: &'a [String],
     /// Only the tests whose names contain this.
     pub(super) filter: Option<&'a str>,
+    /// Only this half of Podman's.
+    pub(super) half: Option<Half>,
 }
 
 impl Suite<'_> {
-    /// Runs every program, whatever becomes of the others.
-    pub(super) fn run(&self) -> Result<(), CommandError> {
+    /// Runs every program, whatever becomes of the others; whether all passed.
+    pub(super) fn run(&self) -> Result<bool, CommandError> {
         progress::step("integration tests", "running");
         self.tally.suite_began();
         let mut deaths_during: HashMap<String, usize> = HashMap::new();
@@ -56,20 +61,19 @@ impl Suite<'_> {
                     }
                     progress::step("integration tests", "going on in a fresh VM");
                 }
-                result => {
-                    self.tally.suite_ended("integration tests", result?.0 == 0);
-                    break;
-                }
+                result => return Ok(result?.0 == 0),
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Runs what has not ended, the tests `pinned` on one processor.
     fn once<'n>(&self, pinned: impl Iterator<Item = &'n String>) -> Result<Status, CommandError> {
         let names: Vec<&str> = pinned.map(String::as_str).collect();
+        let half = self.half.map_or("", Half::name);
         let mut script = format!(
-            "export KRUN_GPU_TESTS_PINNED='{}'\nstatus=0\n",
+            "export {}={half} KRUN_GPU_TESTS_PINNED='{}'\nstatus=0\n",
+            half::VARIABLE,
             names.join(" ")
         );
         for program in self.programs {
@@ -85,6 +89,7 @@ impl Suite<'_> {
         }
         let job = Job {
             command,
+            cpus: self.half.map_or(VmOptions::CPUS, Half::cpus),
             streams: Streams::Collected(Box::new(self.tally.clone())),
         };
         self.machine.run(self.workshop, self.stage, job)

@@ -4,14 +4,19 @@
 use std::{
     io::{self, Write},
     process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::lines::Lines;
 
-/// The sum so far. Clones share it; what is written into one is passed on and counted.
+/// The sum so far. Clones share it and a stream's unfinished line; what is written into one is
+/// passed on and counted.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tally(Arc<Mutex<Counts>>);
+pub(super) struct Tally {
+    counts: Arc<Mutex<Counts>>,
+    /// What is written, line by line.
+    lines: Arc<Mutex<Lines>>,
+}
 
 #[derive(Debug, Default)]
 struct Counts {
@@ -28,11 +33,17 @@ struct Counts {
     incidents: Vec<String>,
     /// Failures when the running suite began.
     failed_before: u64,
-    /// What is written, line by line.
-    lines: Lines,
 }
 
 impl Tally {
+    /// The same sum for another stream of lines.
+    pub(super) fn beside(&self) -> Self {
+        Self {
+            counts: Arc::clone(&self.counts),
+            lines: Arc::default(),
+        }
+    }
+
     /// Counts a check that passed.
     pub(super) fn passed(&self) {
         self.with(|counts| counts.passed += 1);
@@ -65,19 +76,15 @@ impl Tally {
 
     /// Notes that the machine died under a test, and returns the test's name if one was running.
     pub(super) fn machine_died(&self) -> Option<String> {
-        self.with(|counts| {
-            let line = counts.lines.take_rest();
-            let line = String::from_utf8_lossy(&line).into_owned();
-            let running = line
-                .strip_prefix("test ")
-                .and_then(|rest| rest.split_once(" ... "))
-                .map(|(name, _)| name.trim_end().to_owned());
-            let during = running.as_deref().unwrap_or("no test");
-            counts
-                .incidents
-                .push(format!("incident: the test VM died during {during}"));
-            running
-        })
+        let line = lock(&self.lines).take_rest();
+        let line = String::from_utf8_lossy(&line).into_owned();
+        let running = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.split_once(" ... "))
+            .map(|(name, _)| name.trim_end().to_owned());
+        let during = running.as_deref().unwrap_or("no test");
+        self.line(format!("incident: the test VM died during {during}\n").as_bytes());
+        running
     }
 
     /// Counts a failure if the suite said that it failed and none of its tests did: it did not
@@ -90,6 +97,11 @@ impl Tally {
             }
             counts.failed_before = counts.failed;
         });
+    }
+
+    /// Success, if nothing failed.
+    pub(super) fn status(&self) -> ExitCode {
+        self.with(|counts| ExitCode::from(u8::from(counts.failed > 0)))
     }
 
     /// Prints what was skipped and what failed, and the sum alone on the last line.
@@ -105,19 +117,24 @@ impl Tally {
                 println!("failed: {name}");
             }
             println!("{}", counts.sum());
-            ExitCode::from(u8::from(counts.failed > 0))
-        })
+        });
+        self.status()
     }
 
     fn with<T>(&self, action: impl FnOnce(&mut Counts) -> T) -> T {
-        // Counts stay counts when a relay panicked.
-        action(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        action(&mut lock(&self.counts))
     }
+}
+
+/// Counts stay counts when a relay panicked.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Write for Tally {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        for line in self.with(|counts| counts.lines.push(bytes)) {
+        let whole = lock(&self.lines).push(bytes);
+        for line in whole {
             self.line(&line);
         }
         Ok(bytes.len())
@@ -131,7 +148,7 @@ impl Write for Tally {
 impl Counts {
     /// Adds what `line` says, if it tells how a test ended.
     fn count(&mut self, line: &str) {
-        if line.starts_with("flaky: ") {
+        if line.starts_with("flaky: ") || line.starts_with("incident: ") {
             self.incidents.push(line.trim_end().to_owned());
             return;
         }
@@ -208,8 +225,9 @@ mod tests {
         let tally = Tally::default();
         tally.with(|counts| {
             counts.count("test a ... ok");
-            counts.lines.push(b"test b   ... ");
         });
+        lock(&tally.lines).push(b"test b   ... ");
+        assert_eq!(tally.beside().machine_died(), None);
         assert_eq!(tally.machine_died().as_deref(), Some("b"));
         assert_eq!(tally.ended(), ["a"]);
         assert_eq!(tally.machine_died(), None);
