@@ -183,6 +183,11 @@ impl Mounts {
         let exported_at = self.exported_at(index, mount.destination());
         if let Some((propagation, recursive)) = options.propagation {
             let place = exported_at.clone();
+            // What is exported is a copy of the mounts, and an unbindable one has none.
+            let propagation = match propagation {
+                Propagation::Unbindable => Propagation::Private,
+                other => other,
+            };
             self.propagation.push((place, propagation, recursive));
         }
         self.guest.push(Mount {

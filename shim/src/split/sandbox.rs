@@ -115,14 +115,14 @@ fn open_files() -> Option<Vec<PosixRlimit>> {
     Some(vec![limit])
 }
 
-/// libcontainer knows the names without the `r`, and applies them recursively.
+/// libcontainer knows the names without the `r`, and applies them recursively. What is exported to
+/// the guest is a copy of the mounts, which an unbindable one has not: the guest's own is.
 fn propagation(container: &Linux) -> Option<String> {
     let name = container.rootfs_propagation().as_deref()?;
     let short = match name {
-        "rprivate" => "private",
+        "rprivate" | "unbindable" | "runbindable" => "private",
         "rshared" => "shared",
         "rslave" => "slave",
-        "runbindable" => "unbindable",
         "" => return None,
         name => name,
     };

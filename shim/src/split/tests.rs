@@ -191,6 +191,31 @@ fn volumes_are_real_mounts_with_their_flags_on_both_sides() {
 }
 
 #[test]
+fn only_the_guests_mounts_are_unbindable() {
+    let split = divide(|config| {
+        config["linux"]["rootfsPropagation"] = json!("runbindable");
+        let mounts = config["mounts"].as_array_mut().unwrap();
+        mounts.push(
+            json!({"destination": "/u", "type": "bind", "source": "/x/hosts",
+            "options": ["bind", "unbindable"]}),
+        );
+    })
+    .unwrap();
+    let linux = split.host.linux().as_ref().unwrap();
+    assert_eq!(linux.rootfs_propagation().as_deref(), Some("private"));
+    assert_eq!(
+        split.workload.root_propagation,
+        Some(Propagation::Unbindable)
+    );
+    assert_eq!(
+        guest(&split, "/u").propagation,
+        Some((Propagation::Unbindable, false))
+    );
+    let exported = ("/u".into(), Propagation::Private, false);
+    assert!(split.propagation.contains(&exported));
+}
+
+#[test]
 fn what_is_bound_below_proc_is_exported_elsewhere() {
     let split = divide(|config| {
         let mounts = config["mounts"].as_array_mut().unwrap();
