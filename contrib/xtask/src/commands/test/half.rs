@@ -12,9 +12,10 @@ use std::{
 };
 
 use clap::ValueEnum;
+use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{CommandError, Tally};
-use crate::process::{self, ProcessError};
+use crate::process::ProcessError;
 
 /// The variable that tells the test program which cases to run.
 pub(super) const VARIABLE: &str = "KRUN_GPU_TESTS_HALF";
@@ -46,7 +47,19 @@ impl Half {
     }
 }
 
-/// The other xtask, which goes when this does.
+/// Called by the other xtask: it ends when the one that started it does.
+pub(super) fn end_with_the_first() -> Result<(), CommandError> {
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| failed(error.into()).into())
+}
+
+fn failed(source: io::Error) -> ProcessError {
+    ProcessError::Run {
+        program: "the second half's xtask".to_owned(),
+        source,
+    }
+}
+
+/// The other xtask.
 pub(super) struct Second {
     child: Child,
     relay: JoinHandle<io::Result<u64>>,
@@ -55,12 +68,10 @@ pub(super) struct Second {
 impl Second {
     /// Starts it; what it prints is passed on and counted in `tally`.
     pub(super) fn start(tally: &Tally) -> Result<Self, CommandError> {
-        let failed = |program: String| move |source| ProcessError::Run { program, source };
-        let program = env::current_exe().map_err(failed("xtask".to_owned()))?;
-        let mut command = Command::new(program);
+        let mut command = Command::new(env::current_exe().map_err(failed)?);
         command.args(["test", "--vm", "--integration", "--half", "second"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(failed(process::name(&command)))?;
+        let mut child = command.spawn().map_err(failed)?;
         let mut lines = child.stdout.take();
         let mut tally = tally.beside();
         let relay = thread::spawn(move || match &mut lines {
@@ -72,10 +83,6 @@ impl Second {
 
     /// Waits for it; whether its tests passed.
     pub(super) fn wait(mut self) -> Result<bool, CommandError> {
-        let failed = |source| ProcessError::Run {
-            program: "the second half's xtask".to_owned(),
-            source,
-        };
         // A relay that panicked counted what it could.
         let relayed = self.relay.join().unwrap_or(Ok(0)).map_err(failed);
         let status = self.child.wait().map_err(failed)?;

@@ -38,6 +38,9 @@ pub(super) struct Test {
 
 impl Test {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
+        if self.half == Some(Half::Second) {
+            half::end_with_the_first()?;
+        }
         let workshop = Workshop::open()?;
         if self.filter.as_deref() == Some("conformance") {
             return conformance::run(&workshop, self.runtime.as_deref());
