@@ -38,14 +38,44 @@ pub(crate) fn memory() -> Option<u64> {
     kibibytes.checked_mul(1024)
 }
 
-/// Whether /sys/fs/cgroup is cgroup v2.
-pub(crate) fn has_cgroup2() -> bool {
-    Path::new("/sys/fs/cgroup/cgroup.controllers").exists()
+/// The version of the cgroups at /sys/fs/cgroup.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cgroups {
+    /// One tree with all controllers.
+    V2,
+    /// A tree for each controller, or some of each (hybrid).
+    V1,
+    /// None.
+    Absent,
+}
+
+/// Which cgroups this machine has.
+pub(crate) fn cgroups() -> Cgroups {
+    if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+        return Cgroups::V2;
+    }
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    if has_v1_controller(&own) {
+        Cgroups::V1
+    } else {
+        Cgroups::Absent
+    }
+}
+
+/// Whether this /proc/PID/cgroup (cgroups(7)) has a line that is not cgroup v2's.
+fn has_v1_controller(text: &str) -> bool {
+    text.lines().any(|line| !line.starts_with("0::"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cgroup_v2_alone_has_no_controller_of_v1() {
+        assert!(!has_v1_controller("0::/init\n"));
+        assert!(has_v1_controller("4:memory:/\n0::/init\n"));
+    }
 
     #[test]
     fn only_the_identity_map_is_the_initial_one() {

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What `krun-gpu check` must find good on a machine that is used directly.
-const NEEDED: [&str; 2] = ["KVM", "cgroup v2"];
+const NEEDED: [&str; 2] = ["KVM", "cgroups"];
 
 /// What to run.
 pub(crate) struct Job {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::config::{self, Config, GpuPolicy};
 use crate::gpu::probe::Probe;
 use crate::gpu::{self, Choice, GpuError, render_server};
-use crate::host;
+use crate::host::{self, Cgroups};
 use crate::install;
 use crate::network;
 use crate::report;
@@ -115,7 +115,7 @@ fn look() -> Vec<Item> {
         Item::new("KVM", Verdict::Failed, kvm()),
         Item::new("guest kernel", Verdict::Failed, file(&kernel)),
         Item::new("guest initramfs", Verdict::Failed, file(&initramfs)),
-        Item::new("cgroup v2", Verdict::Failed, cgroup()),
+        Item::new("cgroups", Verdict::Failed, cgroups()),
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
         Item::new("network", Verdict::Missing, tun()),
         Item::new("network: vhost-net", Verdict::Missing, Ok(vhost_net())),
@@ -157,11 +157,14 @@ fn file(path: &Path) -> Result<String, String> {
     }
 }
 
-fn cgroup() -> Result<String, String> {
-    if host::has_cgroup2() {
-        return Ok("/sys/fs/cgroup".to_owned());
+fn cgroups() -> Result<String, String> {
+    match host::cgroups() {
+        Cgroups::V2 => Ok("version 2 at /sys/fs/cgroup".to_owned()),
+        Cgroups::V1 => {
+            Ok("version 1 at /sys/fs/cgroup, with --cgroup-manager=cgroupfs alone".to_owned())
+        }
+        Cgroups::Absent => Err("none at /sys/fs/cgroup: mount cgroup v2 there".to_owned()),
     }
-    Err("/sys/fs/cgroup is not cgroup v2: boot with systemd.unified_cgroup_hierarchy=1".to_owned())
 }
 
 /// Containers with `--network none` run without it.

@@ -25,7 +25,7 @@ pub(crate) fn run() -> io::Result<()> {
             ],
             "capabilities": CAPABILITIES.as_slice(),
             "cgroup": {
-                "v1": false,
+                "v1": true,
                 "v2": true,
                 "systemd": true,
                 "systemdUser": true,

@@ -1,6 +1,6 @@
 //! The VMM's cgroup: which one, whether one at all, and its end.
 //!
-//! libcgroups makes and fills it. Where there is none to be had (`--cgroup-manager=disabled`, or
+//! libcgroups makes and fills it, of version 2 or (for root, without systemd's manager) 1. Where there is none to be had (`--cgroup-manager=disabled`, or
 //! an ordinary user whose cgroups are not delegated) the container stays in its caller's, as
 //! under crun; the guest enforces the limits in any case.
 
@@ -12,7 +12,7 @@ use libcgroups::common::{CgroupConfig, CgroupManager as _, ControllerOpt, create
 use oci_spec::runtime::{LinuxResources, Spec};
 
 use crate::cli::{CgroupManager, Global};
-use crate::host;
+use crate::host::{self, Cgroups};
 use crate::state::{CgroupRecord, ContainerId};
 
 const MOUNT_POINT: &str = "/sys/fs/cgroup";
@@ -20,9 +20,17 @@ const MOUNT_POINT: &str = "/sys/fs/cgroup";
 /// What can go wrong with a cgroup.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CgroupError {
-    /// The machine has cgroup v1.
-    #[error("{MOUNT_POINT} is not cgroup v2, which krun-gpu needs (or --cgroup-manager=disabled)")]
-    NotVersion2,
+    /// The machine has none.
+    #[error(
+        "{MOUNT_POINT} has no cgroups: mount cgroup v2 there, or use --cgroup-manager=disabled"
+    )]
+    Absent,
+    /// libcgroups asks systemd for cgroups of version 2 alone.
+    #[error(
+        "{MOUNT_POINT} is cgroup v1, where systemd's manager is not supported: use \
+         --cgroup-manager=cgroupfs, or boot with systemd.unified_cgroup_hierarchy=1"
+    )]
+    SystemdVersion1,
     /// libcgroups refused.
     #[error("{action} the cgroup {}: {reason}", path.display())]
     Library {
@@ -54,12 +62,12 @@ pub(crate) fn choose(
         .and_then(|linux| linux.cgroups_path().clone())
         .filter(|path| !path.as_os_str().is_empty());
     let rootless = host::is_rootless();
-    if !host::has_cgroup2() {
-        return if rootless {
-            Ok(None)
-        } else {
-            Err(CgroupError::NotVersion2)
-        };
+    match host::cgroups() {
+        Cgroups::V2 => {}
+        _ if rootless => return Ok(None),
+        Cgroups::V1 if systemd => return Err(CgroupError::SystemdVersion1),
+        Cgroups::V1 => {}
+        Cgroups::Absent => return Err(CgroupError::Absent),
     }
     let path = match (wanted, systemd) {
         (Some(path), _) => path,
@@ -145,8 +153,12 @@ fn can_make(path: &Path) -> bool {
     fs::create_dir_all(Path::new(MOUNT_POINT).join(below)).is_ok()
 }
 
-/// The cgroup that this process is in.
+/// The cgroup that this process is in. With cgroup v1 that is one for each controller, which
+/// libcgroups finds itself when it gets no path.
 fn own() -> Result<PathBuf, CgroupError> {
+    if host::cgroups() != Cgroups::V2 {
+        return Ok(PathBuf::new());
+    }
     let text = fs::read_to_string("/proc/self/cgroup").map_err(CgroupError::Own)?;
     let path = text.lines().find_map(|line| line.strip_prefix("0::"));
     Ok(PathBuf::from(path.unwrap_or("/")))

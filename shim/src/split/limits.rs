@@ -128,8 +128,10 @@ pub(super) fn host_resources(resources: &LinuxResources, needs: Needs) -> LinuxR
     }
     // Names of the guest's cgroup files; on the host they would limit the VM below its needs.
     host.set_unified(None);
-    // A VMM opens no device but the ones it was given.
-    host.set_devices(None);
+    // A VMM opens no device but the ones it was given; a render server opens its GPU's.
+    if needs.gpu {
+        host.set_devices(None);
+    }
     host
 }
 
