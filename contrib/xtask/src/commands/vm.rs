@@ -7,7 +7,7 @@ use clap::Args;
 use super::{CommandError, Workshop};
 use crate::{
     images, progress,
-    vm::{Clock, Streams, VmOptions},
+    vm::{Clock, Kernel, Streams, VmOptions},
 };
 
 /// Run a command as root in the test VM, with the current build of krun-gpu installed and
@@ -23,6 +23,9 @@ pub(super) struct Vm {
     /// The VM's processors.
     #[arg(long, value_name = "N", default_value_t = VmOptions::CPUS)]
     cpus: u8,
+    /// Boot Debian bookworm's kernel, with cgroup v1.
+    #[arg(long)]
+    cgroup1: bool,
     /// Run the VM's clock by instructions executed, so that measurements repeat.
     #[arg(long)]
     icount: bool,
@@ -54,6 +57,10 @@ impl Vm {
             shares: self.shares,
             memory: self.memory,
             cpus: self.cpus,
+            kernel: self
+                .cgroup1
+                .then(|| Kernel::with_cgroup1(&workshop.builder()))
+                .transpose()?,
             clock: if self.icount {
                 Clock::Instructions
             } else {

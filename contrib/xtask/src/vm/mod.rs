@@ -3,6 +3,7 @@
 //! it up. The command's streams come and go over virtio-serial ports.
 
 mod devices;
+mod kernel;
 mod qemu;
 mod serial;
 mod session;
@@ -17,10 +18,12 @@ use std::{
 };
 
 pub(crate) use devices::FileSystem;
+pub(crate) use kernel::Kernel;
 pub(crate) use session::{Status, Streams};
 
 use crate::{
-    cache::Cache,
+    cache::{Cache, CacheError},
+    host::HostError,
     process::ProcessError,
     tree::{Namespace, NamespaceError, Tree, TreeError},
 };
@@ -44,6 +47,12 @@ pub(crate) enum VmError {
     /// The tree.
     #[error(transparent)]
     Tree(#[from] TreeError),
+    /// The cache.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    /// The host's packages.
+    #[error(transparent)]
+    Host(#[from] HostError),
     /// A program could not be run.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -94,6 +103,8 @@ pub(crate) struct VmOptions {
     pub(crate) cpus: u8,
     /// Its clock.
     pub(crate) clock: Clock,
+    /// Its kernel, if it is not the tree's.
+    pub(crate) kernel: Option<Kernel>,
 }
 
 impl VmOptions {
@@ -110,6 +121,7 @@ impl VmOptions {
             memory: Self::MEMORY,
             cpus: Self::CPUS,
             clock: Clock::Host,
+            kernel: None,
         }
     }
 }
@@ -136,6 +148,9 @@ impl<'a> Vm<'a> {
         options: VmOptions,
     ) -> Result<Self, VmError> {
         let run = show_root(namespace, checkout, stage)?;
+        if let Some(kernel) = &options.kernel {
+            namespace.show(&kernel.modules, &Path::new(ROOT).join("usr/lib/modules"))?;
+        }
         let mut file_systems = vec![FileSystem::tree(Path::new(ROOT))];
         let mut shares = Vec::new();
         for (index, path) in options.shares.iter().enumerate() {

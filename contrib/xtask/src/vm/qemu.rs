@@ -45,11 +45,21 @@ pub(super) fn command(vm: &Vm<'_>, ports: Vec<Port>, console: &Path) -> Result<C
         .arg(format!(
             "memory-backend-memfd,id=memory,size={memory}M,share=on"
         ))
-        .arg("-kernel")
-        .arg(vm.tree.kernel()?)
-        .args(["-append", KERNEL_OPTIONS, "-device", "virtio-rng-pci"])
+        .args(["-device", "virtio-rng-pci"])
         .arg("-serial")
         .arg(format!("file:{}", console.display()));
+    qemu = match &options.kernel {
+        None => qemu
+            .arg("-kernel")
+            .arg(vm.tree.kernel()?)
+            .args(["-append", KERNEL_OPTIONS]),
+        Some(kernel) => qemu
+            .arg("-kernel")
+            .arg(&kernel.image)
+            .arg("-initrd")
+            .arg(&kernel.initramfs)
+            .args(["-append", &format!("{KERNEL_OPTIONS} {}", kernel.options)]),
+    };
     qemu = match options.clock {
         Clock::Host => qemu.args(["-accel", "tcg,thread=multi"]),
         Clock::Instructions => qemu
