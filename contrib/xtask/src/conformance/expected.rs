@@ -1,7 +1,8 @@
 //! `tests/conformance/expected.txt`: what every program of the suite is expected to come to.
 //!
 //! A line has a program's name, its class (`must`, `part`, `not`), a score or `-` for one that is
-//! not run, and, unless all of its points hold, the reason.
+//! not run, and, unless all of its points hold, the reason. Those below the line `[cgroup v1]` run
+//! on a machine with that.
 
 use std::{
     fs, io,
@@ -9,6 +10,9 @@ use std::{
 };
 
 use super::Score;
+
+/// The line above the programs for cgroup v1.
+const CGROUP1: &str = "[cgroup v1]";
 
 /// Why there is no table.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +34,8 @@ pub(crate) enum ExpectedError {
 pub(crate) struct Row {
     /// Its name.
     pub(crate) name: String,
+    /// It runs where there is cgroup v1.
+    pub(crate) cgroup1: bool,
     /// `None` for one that is not run.
     pub(crate) score: Option<Score>,
     /// Why it is not all of the points, or not run.
@@ -51,22 +57,27 @@ impl Expected {
             path: path.clone(),
             source,
         })?;
-        let rows = lines(&text)
-            .map(|line| {
-                row(line).ok_or_else(|| ExpectedError::Line {
-                    path: path.clone(),
-                    line: line.to_owned(),
-                })
-            })
-            .collect::<Result<_, _>>()?;
+        let rows = rows(&text).map_err(|line| ExpectedError::Line { path, line })?;
         Ok(Self { rows })
     }
 }
 
-/// The lines that are rows.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+/// The rows of the table, or the line that is none.
+fn rows(text: &str) -> Result<Vec<Row>, String> {
+    let mut rows = Vec::new();
+    let mut cgroup1 = false;
+    let lines = text
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    for line in lines {
+        if line == CGROUP1 {
+            cgroup1 = true;
+            continue;
+        }
+        let row = row(line).ok_or_else(|| line.to_owned())?;
+        rows.push(Row { cgroup1, ..row });
+    }
+    Ok(rows)
 }
 
 /// Whoever is not all right has a reason.
@@ -86,6 +97,7 @@ fn row(line: &str) -> Option<Row> {
     let known = matches!(class, "must" | "part" | "not");
     (known && (is_all || !reason.is_empty())).then(|| Row {
         name: name.to_owned(),
+        cgroup1: false,
         score,
         reason,
     })
@@ -93,7 +105,7 @@ fn row(line: &str) -> Option<Row> {
 
 #[cfg(test)]
 mod tests {
-    use super::{lines, row};
+    use super::{row, rows};
 
     #[test]
     fn less_than_all_wants_a_reason() {
@@ -108,8 +120,11 @@ mod tests {
     #[test]
     fn the_table_of_this_checkout_has_all_programs_once() {
         let text = include_str!("../../../../tests/conformance/expected.txt");
-        let names: std::collections::BTreeSet<String> =
-            lines(text).map(|line| row(line).unwrap().name).collect();
+        let rows = rows(text).unwrap();
+        assert_eq!(rows.len(), 58);
+        let names: std::collections::BTreeSet<_> = rows.iter().map(|row| &row.name).collect();
         assert_eq!(names.len(), 58);
+        let on_cgroup1 = rows.iter().filter(|row| row.cgroup1).count();
+        assert_eq!(on_cgroup1, 16);
     }
 }
