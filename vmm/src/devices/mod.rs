@@ -8,6 +8,7 @@ mod driver_queue;
 pub mod fs;
 pub mod gpu;
 pub mod net;
+mod queue_worker;
 pub mod rng;
 mod served_queue;
 pub mod vsock;

@@ -16,7 +16,6 @@ mod request;
 #[cfg(test)]
 mod tests;
 mod tree;
-mod worker;
 
 use std::fmt;
 use std::io;
@@ -24,13 +23,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use fuse_backend_rs::api::filesystem::FileSystem;
+use fuse_backend_rs::api::server::Server;
 use rustix::io::Errno;
 use virtio_bindings::virtio_ids::VIRTIO_ID_FS;
 use virtio_bindings::virtio_ring::{VIRTIO_RING_F_EVENT_IDX, VIRTIO_RING_F_INDIRECT_DESC};
+use virtio_queue::DescriptorChain;
+use vm_memory::GuestMemoryMmap;
 
 pub use self::config::{FsConfig, Graft};
 use self::tree::Tree;
-use self::worker::{FuseServer, Job, Worker};
+use super::queue_worker::{Job, Serve, Worker};
 use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
 
 /// The size of the high-priority queue, which carries small messages.
@@ -57,9 +59,16 @@ impl Fs {
     pub fn new(config: &FsConfig) -> Result<Self, FsError> {
         let space = config.space()?;
         let tree = Arc::new(Tree::new(config)?);
-        let server: Arc<FuseServer> = Arc::new(FuseServer::new(tree.clone()));
+        let server = Arc::new(Server::new(tree.clone()));
         let workers = (0..=config.workers)
-            .map(|queue| Worker::start(format!("fs{queue}"), server.clone(), tree.clone()))
+            .map(|queue| {
+                let (server, tree) = (server.clone(), tree.clone());
+                Worker::start(format!("fs{queue}"), move || {
+                    tree.enter()?;
+                    drop(tree);
+                    Ok(Requests(server))
+                })
+            })
             .collect::<Result<_, _>>()
             .map_err(FsError::Worker)?;
         let mut queue_sizes = vec![REQUEST_QUEUE_SIZE; config.workers];
@@ -70,6 +79,19 @@ impl Fs {
             queue_sizes,
             workers,
         })
+    }
+}
+
+/// What a worker's requests go to.
+struct Requests(Arc<Server<Arc<Tree>>>);
+
+impl Serve for Requests {
+    fn serve(
+        &mut self,
+        memory: &GuestMemoryMmap,
+        chain: &DescriptorChain<&GuestMemoryMmap>,
+    ) -> u32 {
+        request::serve(&self.0, memory, chain)
     }
 }
 

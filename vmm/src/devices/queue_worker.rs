@@ -1,27 +1,31 @@
-//! The threads that serve queues, one for each.
+//! Threads that serve a virtqueue each: the frame of the devices whose requests wait for files.
 //!
-//! They are made with the device and not when the guest's driver starts it, because that happens
+//! Called by fs and block. The rings are the guest's: a queue whose indices make no sense is left
+//! alone until the device is reset.
+//!
+//! The threads are made with the device and not when the guest's driver starts it, because that happens
 //! on a vCPU's thread, whose system call filter does not let files be opened. An idle one sleeps,
 //! in the mailbox while its queue is not in use and on the doorbell while it is.
 
 use std::io;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
-use fuse_backend_rs::api::server::Server;
 use rustix::event::{PollFd, PollFlags, poll};
-use virtio_queue::{QueueOwnedT, QueueT};
+use virtio_queue::{DescriptorChain, QueueOwnedT, QueueT};
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
-use super::request;
-use super::tree::Tree;
 use crate::memory::GuestMemory;
 use crate::virtio::device::{ActiveQueue, Interrupt};
 
-pub(super) type FuseServer = Server<Arc<Tree>>;
+/// Does what a chain asks for and returns how many bytes it wrote into it.
+pub(super) trait Serve {
+    fn serve(&mut self, memory: &GuestMemoryMmap, chain: &DescriptorChain<&GuestMemoryMmap>)
+    -> u32;
+}
 
 /// A queue for a worker to serve until it is told to stop.
 #[derive(Debug)]
@@ -50,34 +54,35 @@ struct Current {
 }
 
 impl Worker {
-    /// Starts a thread and waits until it is ready to serve requests.
-    pub(super) fn start(
+    /// Starts a thread and waits until it has made what serves its requests.
+    pub(super) fn start<S: Serve>(
         name: String,
-        server: Arc<FuseServer>,
-        tree: Arc<Tree>,
+        prepare: impl FnOnce() -> io::Result<S> + Send + 'static,
     ) -> io::Result<Self> {
         let (mailbox, jobs) = mpsc::channel::<(Job, Arc<AtomicBool>)>();
         let (end, ended) = mpsc::channel();
-        let ready = Arc::new(OnceLock::new());
-        let thread = std::thread::Builder::new().name(name).spawn({
-            let ready = ready.clone();
-            move || {
-                let entered = tree.enter();
-                drop(tree);
-                let failed = entered.is_err();
-                let _ = ready.set(entered);
-                if failed {
-                    return;
-                }
+        let (tell, ready) = mpsc::sync_channel(1);
+        let thread = std::thread::Builder::new()
+            .name(name.clone())
+            .spawn(move || {
+                let mut server = match prepare() {
+                    Ok(server) => server,
+                    Err(error) => {
+                        // Whoever waits for it is not gone.
+                        let _ = tell.send(Err(error));
+                        return;
+                    }
+                };
+                let _ = tell.send(Ok(()));
                 for (job, stop) in jobs {
-                    run(&server, job, &stop);
+                    run(&name, &mut server, job, &stop);
                     if end.send(()).is_err() {
                         break;
                     }
                 }
-            }
-        })?;
-        ready.wait().map_err(io::Error::from)?;
+            })?;
+        let gone = |_| Err(io::ErrorKind::BrokenPipe.into());
+        ready.recv().unwrap_or_else(gone)?;
         Ok(Self {
             mailbox: Some(mailbox),
             ended,
@@ -124,14 +129,14 @@ impl Drop for Worker {
 }
 
 /// Serves a queue until `stop` is set and the doorbell rung.
-fn run(server: &FuseServer, mut job: Job, stop: &AtomicBool) {
+fn run(name: &str, server: &mut impl Serve, mut job: Job, stop: &AtomicBool) {
     job.queue.queue.set_event_idx(job.event_idx);
     while !stop.load(Ordering::Acquire) {
         if let Err(error) = drain(server, &mut job, stop) {
             // The guest broke its ring. Nothing more comes from it until a reset.
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
-                "virtio-fs: stopped serving a queue"
+                "{name}: stopped serving a queue"
             );
             while !stop.load(Ordering::Acquire) && wait(&job.queue.doorbell).is_ok() {}
             return;
@@ -140,14 +145,18 @@ fn run(server: &FuseServer, mut job: Job, stop: &AtomicBool) {
             return;
         }
         if let Err(error) = wait(&job.queue.doorbell) {
-            tracing::error!(%error, "virtio-fs: cannot wait for the guest");
+            tracing::error!(%error, "{name}: cannot wait for the guest");
             return;
         }
     }
 }
 
 /// Serves everything that is in the queue, and leaves it asking for a notification.
-fn drain(server: &FuseServer, job: &mut Job, stop: &AtomicBool) -> Result<(), virtio_queue::Error> {
+fn drain(
+    server: &mut impl Serve,
+    job: &mut Job,
+    stop: &AtomicBool,
+) -> Result<(), virtio_queue::Error> {
     let memory: &GuestMemoryMmap = &job.memory;
     let queue = &mut job.queue.queue;
     loop {
@@ -156,7 +165,7 @@ fn drain(server: &FuseServer, job: &mut Job, stop: &AtomicBool) -> Result<(), vi
             if stop.load(Ordering::Acquire) {
                 return Ok(());
             }
-            let written = request::serve(server, memory, &chain);
+            let written = server.serve(memory, &chain);
             queue.add_used(memory, chain.head_index(), written)?;
             // With event indices the guest asks for one interrupt and then not again before it
             // has looked at the ring, so this signals once for a batch and still without delay.
