@@ -86,6 +86,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, Box<dyn Error>> {
             )?),
             None => None,
         },
+        disks: Vec::new(),
         nic_slots: arguments.nic_slots,
     };
     let mut vm = MicroVm::build(config)?;

@@ -13,6 +13,7 @@ use crate::boot::{
 use crate::bus::Bus;
 use crate::config::VmConfig;
 use crate::devices::balloon::Balloon;
+use crate::devices::block::{Block, BlockError};
 use crate::devices::console::{Console, ConsoleLog};
 use crate::devices::fs::{Fs, FsError};
 use crate::devices::gpu::{Gpu, GpuError};
@@ -61,6 +62,9 @@ impl MicroVm {
         if let Some(gpu) = config.gpu {
             let window = memory::create_window(layout, &vm, gpu.window)?;
             slots.plug(Box::new(quietly(|| Gpu::new(gpu, window))??))?;
+        }
+        for disk in config.disks {
+            slots.plug(Box::new(quietly(|| Block::new(disk))??))?;
         }
         let nic_slots = (0..config.nic_slots)
             .map(|_| slots.plug_nic())
@@ -216,6 +220,9 @@ pub enum BuildError {
     /// The file system device could not be made.
     #[error(transparent)]
     Fs(#[from] FsError),
+    /// A disk could not be made.
+    #[error(transparent)]
+    Block(#[from] BlockError),
     /// The GPU could not be made.
     #[error(transparent)]
     Gpu(#[from] GpuError),

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 
+use crate::devices::block::DiskConfig;
 use crate::devices::fs::FsConfig;
 use crate::devices::gpu::GpuConfig;
 use crate::devices::vsock::VsockConfig;
@@ -32,6 +33,8 @@ pub struct VmConfig {
     pub nested: bool,
     /// The guest's GPU, if it is to have one.
     pub gpu: Option<GpuConfig>,
+    /// The guest's disks.
+    pub disks: Vec<DiskConfig>,
     /// NICs that the VM can have: they are plugged in later ([`crate::MicroVm::nic_slots`]).
     pub nic_slots: u8,
 }

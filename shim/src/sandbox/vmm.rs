@@ -143,6 +143,7 @@ pub(super) fn become_vmm(mut plan: Plan) -> Result<JoinHandle<Infallible>, VmmEr
         }),
         nested: plan.machine.nested,
         gpu,
+        disks: Vec::new(),
         nic_slots: MOST_INTERFACES,
     };
     let vm = MicroVm::build(config)?;

@@ -65,6 +65,32 @@ impl<'m> Buffers<'m> {
         Ok(buffers)
     }
 
+    /// The memory of `chain`: what the device reads, and after that what it writes.
+    pub(super) fn both<M>(
+        memory: &'m GuestMemoryMmap,
+        chain: DescriptorChain<M>,
+    ) -> Result<(Self, Self), BufferError>
+    where
+        M: Deref<Target = GuestMemoryMmap>,
+    {
+        let (mut readable, mut writable) = (Self::default(), Self::default());
+        for descriptor in chain {
+            let target = match (descriptor.is_write_only(), writable.pieces.is_empty()) {
+                (true, _) => &mut writable,
+                (false, true) => &mut readable,
+                (false, false) => return Err(BufferError::Direction),
+            };
+            let length = usize::try_from(descriptor.len()).map_err(|_| BufferError::Address)?;
+            for piece in memory.get_slices(descriptor.addr(), length) {
+                if target.pieces.len() == MAX_PIECES {
+                    return Err(BufferError::Pieces);
+                }
+                target.push(piece.map_err(|_| BufferError::Address)?);
+            }
+        }
+        Ok((readable, writable))
+    }
+
     /// The length of all pieces in bytes; at most `u32::MAX`, by the chain's own limit.
     pub(super) fn len(&self) -> usize {
         self.length
@@ -126,7 +152,8 @@ impl<'m> Buffers<'m> {
         Ok(())
     }
 
-    fn push(&mut self, piece: VolatileSlice<'m>) {
+    /// Adds a piece.
+    pub(super) fn push(&mut self, piece: VolatileSlice<'m>) {
         self.length = self.length.saturating_add(piece.len());
         self.pieces.push(piece);
     }

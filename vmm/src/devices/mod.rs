@@ -1,6 +1,7 @@
 //! The devices: one folder each.
 
 pub mod balloon;
+pub mod block;
 mod buffers;
 pub mod console;
 #[cfg(test)]

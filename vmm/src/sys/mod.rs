@@ -8,7 +8,9 @@
 #[cfg(target_os = "linux")]
 mod linux;
 #[cfg(target_os = "linux")]
-pub(crate) use linux::{Exit, Kicker, Vcpu, Vm, eventfd, mapping, stream, tap, thread, window};
+pub(crate) use linux::{
+    Exit, Kicker, Vcpu, Vm, eventfd, file, mapping, stream, tap, thread, window,
+};
 #[cfg(target_os = "linux")]
 pub use linux::{HypervisorError, ProbeError, probe};
 

@@ -3,6 +3,7 @@
 mod cpuid;
 mod error;
 pub(crate) mod eventfd;
+pub(crate) mod file;
 mod kick;
 pub(crate) mod mapping;
 mod probe;
