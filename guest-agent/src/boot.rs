@@ -103,6 +103,7 @@ pub fn surroundings() -> Result<Surroundings, BootError> {
         own_mounts: ["/view", "/sys", "/proc", "/dev"].map(PathBuf::from).into(),
         driver: "/vulkan".into(),
         drm: "/sys/class/drm".into(),
+        block: "/sys/block".into(),
     })
 }
 

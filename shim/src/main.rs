@@ -9,6 +9,7 @@ mod commands;
 mod config;
 mod control;
 mod descriptors;
+mod disks;
 mod gpu;
 mod host;
 mod install;

@@ -33,12 +33,12 @@ pub use process::{
     TerminalSize, User,
 };
 pub use workload::{
-    Device, DeviceKind, Hook, Limits, Mount, MountFlags, MountSource, Propagation, Workload,
+    Device, DeviceKind, Disk, Hook, Limits, Mount, MountFlags, MountSource, Propagation, Workload,
 };
 
 /// Version of this protocol. Host and guest are built together; a difference is an installation
 /// error, reported and never negotiated.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// The host's context id, as virtio 1.2 section 5.10.4 has it.
 pub const HOST_CID: u32 = 2;

@@ -19,6 +19,8 @@ pub struct Workload {
     pub mounts: Vec<Mount>,
     /// Nodes of /dev beyond the standard ones.
     pub devices: Vec<Device>,
+    /// Nodes for the VM's disks.
+    pub disks: Vec<Disk>,
     /// The GPU, when one was asked for.
     pub gpu: Option<Gpu>,
     /// Paths hidden from the workload.
@@ -130,6 +132,21 @@ pub struct Device {
     pub major: u32,
     /// Minor number in the guest.
     pub minor: u32,
+    /// Permission bits.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A node for a disk of the VM's. The guest knows its number.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Disk {
+    /// What the disk calls itself, in /sys/block.
+    pub serial: String,
+    /// Where the node is.
+    pub path: String,
     /// Permission bits.
     pub mode: u32,
     /// Owner.

@@ -125,6 +125,12 @@ pub(super) fn create_listed(root: &impl AsFd, devices: &[Device]) -> Result<(), 
     devices.iter().try_for_each(|device| node(root, device))
 }
 
+/// A device's numbers as sysfs writes them: `226:128` and a line feed.
+pub(super) fn numbers(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.trim_end().split_once(':')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
 fn is_dev(mount: &Mount) -> bool {
     mount.destination.trim_end_matches('/') == "/dev"
 }
@@ -175,4 +181,17 @@ fn node(root: BorrowedFd<'_>, device: &Device) -> Result<(), DeviceError> {
         minor: device.minor,
         source,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_read_as_sysfs_writes_them() {
+        assert_eq!(numbers("226:128\n"), Some((226, 128)));
+        for text in ["", "226", "226:", ":0", "-1:0", "226:128:1"] {
+            assert_eq!(numbers(text), None, "{text}");
+        }
+    }
 }

@@ -17,6 +17,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::Surroundings;
 use super::copy_up::{self, CopyError};
+use super::devices::numbers;
 use super::mounts::{MountError, Mounted};
 use super::path;
 use crate::driver::{MANIFEST, SHOWN_AT};
@@ -129,12 +130,6 @@ fn node(name: &str, access: GpuAccess, drm: &Path) -> Result<Device, GpuError> {
     })
 }
 
-/// A device's numbers as sysfs writes them: `226:128` and a line feed.
-fn numbers(text: &str) -> Option<(u32, u32)> {
-    let (major, minor) = text.trim_end().split_once(':')?;
-    Some((major.parse().ok()?, minor.parse().ok()?))
-}
-
 /// Shows `manifest` among the administrator's. The host makes the directory appear where the
 /// image has none; an image with something else at this path does without.
 fn show_manifest(
@@ -164,17 +159,4 @@ fn show_manifest(
     copy().map_err(GpuError::Manifest)?;
     let flags = MountFlags::NO_SUID | MountFlags::NO_DEV | MountFlags::NO_EXEC;
     Ok(mounted.put(tree, MANIFESTS, flags)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_read_as_sysfs_writes_them() {
-        assert_eq!(numbers("226:128\n"), Some((226, 128)));
-        for text in ["", "226", "226:", ":0", "-1:0", "226:128:1"] {
-            assert_eq!(numbers(text), None, "{text}");
-        }
-    }
 }

@@ -9,6 +9,7 @@
 pub(crate) mod cgroup;
 mod copy_up;
 mod devices;
+mod disks;
 mod gpu;
 mod guest_mount;
 pub(crate) mod hooks;
@@ -43,6 +44,8 @@ pub struct Surroundings {
     pub driver: PathBuf,
     /// Where sysfs lists the nodes of the guest's GPUs.
     pub drm: PathBuf,
+    /// Where sysfs lists the guest's disks.
+    pub block: PathBuf,
 }
 
 /// What can go wrong while the surroundings are built.
@@ -66,6 +69,9 @@ pub(crate) enum BuildError {
     /// A device node.
     #[error(transparent)]
     Device(#[from] devices::DeviceError),
+    /// A disk.
+    #[error(transparent)]
+    Disk(#[from] disks::DiskError),
     /// The GPU.
     #[error(transparent)]
     Gpu(#[from] gpu::GpuError),
@@ -125,6 +131,7 @@ pub(crate) fn build(
         gpu::Outside::find(gpu, bundled, surroundings)
     });
     let gpu = gpu.transpose()?;
+    let disks = disks::nodes(&workload.disks, &surroundings.block)?;
     let outside = root::enter(surroundings)?;
     let root = rustix::fs::openat(
         CWD,
@@ -136,6 +143,7 @@ pub(crate) fn build(
     let mut mounted = Mounted::new(&root, &outside.view);
     mounted.all(&workload.mounts)?;
     devices::create(&root, &workload.mounts, &workload.devices)?;
+    devices::create_listed(&root, &disks)?;
     if let Some(gpu) = gpu {
         devices::create_listed(&root, &gpu.nodes)?;
         gpu.show(&root, &mounted)?;

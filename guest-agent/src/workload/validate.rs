@@ -37,6 +37,9 @@ pub(crate) fn workload(workload: &Workload) -> Result<(), InvalidError> {
     for device in &workload.devices {
         absolute("linux.devices.path", &device.path)?;
     }
+    for disk in &workload.disks {
+        absolute("linux.devices.path", &disk.path)?;
+    }
     for path in &workload.masked_paths {
         absolute("linux.maskedPaths", path)?;
     }

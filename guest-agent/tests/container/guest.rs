@@ -344,6 +344,7 @@ pub(crate) fn workload(script: &str) -> Workload {
             ),
         ],
         devices: Vec::new(),
+        disks: Vec::new(),
         gpu: None,
         masked_paths: Vec::new(),
         readonly_paths: Vec::new(),

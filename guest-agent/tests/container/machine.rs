@@ -92,6 +92,7 @@ fn init(folder: &Path) {
         own_mounts: Vec::new(),
         driver: folder.join("vulkan"),
         drm: folder.join("drm"),
+        block: folder.join("block"),
     };
     let agent = Agent::new(transport, control, surroundings).unwrap();
     if let Err(error) = agent.run() {

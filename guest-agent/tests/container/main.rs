@@ -6,6 +6,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's panic is its failure")]
 
+mod disks;
 mod gpu;
 mod guest;
 mod lifecycle;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
     trials.extend(process::trials());
     trials.extend(sessions::trials());
     trials.extend(surroundings::trials());
+    trials.extend(disks::trials());
     trials.extend(gpu::trials());
     trials.extend(lifecycle::trials());
     let conclusion = libtest_mimic::run(&arguments, trials);

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use krun_gpu_protocol::Stdio;
+use krun_gpu_vmm::devices::block::DiskConfig;
 use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceType};
 
 use crate::bundle::{Bundle, BundleError};
 use crate::cli::Global;
 use crate::config::{self, Config, ConfigError};
 use crate::control::{self, ControlError};
+use crate::disks::{self, DiskError};
 use crate::gpu::{self, GpuError};
 use crate::install::{self, InstallError, Parts};
 use crate::monitor::Reports;
@@ -76,6 +78,9 @@ pub(crate) enum CreateError {
     /// What the machine has.
     #[error(transparent)]
     Install(#[from] InstallError),
+    /// A block device.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     /// The GPU.
     #[error(transparent)]
     Gpu(#[from] GpuError),
@@ -166,6 +171,7 @@ pub(crate) fn create(
     let network = network_namespace(&bundle);
     let is_host = network_namespaces(&bundle).next().is_none();
     network::check_passt(network.as_deref(), is_host, split.ports.as_ref())?;
+    let disks = disks::open(&split.disks)?;
     let gpu = split.gpu.as_ref();
     let gpu = gpu
         .map(|gpu| gpu::Preparation::begin(gpu, &config.gpu))
@@ -181,6 +187,7 @@ pub(crate) fn create(
     let prepared = Prepared {
         split,
         parts,
+        disks,
         gpu,
         cgroup,
     };
@@ -208,6 +215,7 @@ fn refuse(options: &Options) -> Result<(), CreateError> {
 struct Prepared {
     split: split::Split,
     parts: Parts,
+    disks: Vec<DiskConfig>,
     gpu: Option<gpu::Preparation>,
     cgroup: Option<CgroupRecord>,
 }
@@ -230,6 +238,7 @@ fn finish(
     let Prepared {
         mut split,
         parts,
+        disks,
         gpu,
         cgroup,
     } = prepared;
@@ -262,6 +271,7 @@ fn finish(
         directory,
         record: &container.record,
         parts,
+        disks,
         gpu: host_gpu,
         terminal,
         control: control::listen(directory)?,

@@ -21,6 +21,7 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
+use krun_gpu_vmm::devices::block::DiskConfig;
 use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::notify_socket::NotifyListener;
 use libcontainer::process::args::{ContainerArgs, ContainerType};
@@ -79,6 +80,8 @@ pub(crate) struct Request<'a> {
     pub(crate) record: &'a Record,
     /// KVM, kernel, initramfs.
     pub(crate) parts: Parts,
+    /// The VM's disks.
+    pub(crate) disks: Vec<DiskConfig>,
     /// What serves the VM's GPU, if it has one.
     pub(crate) gpu: Option<HostSide>,
     /// The workload's terminal, if it has one.
@@ -108,6 +111,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
         .map_err(prepare("open /dev/null"))?;
     let plan = Plan {
         parts: request.parts,
+        disks: request.disks,
         gpu: request.gpu,
         terminal: request.terminal,
         machine: split.machine,

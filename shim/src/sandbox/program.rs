@@ -174,6 +174,7 @@ mod tests {
                 propagation: None,
             }],
             devices: Vec::new(),
+            disks: Vec::new(),
             gpu: None,
             masked_paths: Vec::new(),
             readonly_paths: Vec::new(),

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use krun_gpu_protocol::{GUEST_CID, Propagation, ROOT_TAG, STREAM_PORT, Workload};
+use krun_gpu_vmm::devices::block::DiskConfig;
 use krun_gpu_vmm::devices::fs::FsConfig;
 use krun_gpu_vmm::devices::vsock::VsockConfig;
 use krun_gpu_vmm::{BuildError, MicroVm, VmConfig};
@@ -30,6 +31,8 @@ use crate::trace;
 pub(super) struct Plan {
     /// KVM, kernel, initramfs.
     pub(super) parts: Parts,
+    /// The VM's disks.
+    pub(super) disks: Vec<DiskConfig>,
     /// What serves the VM's GPU, if it has one.
     pub(super) gpu: Option<HostSide>,
     /// The workload's terminal, if it has one.
@@ -143,7 +146,7 @@ pub(super) fn become_vmm(mut plan: Plan) -> Result<JoinHandle<Infallible>, VmmEr
         }),
         nested: plan.machine.nested,
         gpu,
-        disks: Vec::new(),
+        disks: plan.disks,
         nic_slots: MOST_INTERFACES,
     };
     let vm = MicroVm::build(config)?;

@@ -3,7 +3,8 @@
 //!
 //! A device number means something else in the guest's kernel than in the host's. Numbers that
 //! are the same everywhere are made in the guest; a device of the host's that the guest has not
-//! is refused by name. A GPU's nodes are the row of [`super::gpu`]. /dev/kvm lets the guest's CPUs
+//! is refused by name. A GPU's nodes are the row of [`super::gpu`], block devices that of
+//! [`super::disks`]. /dev/kvm lets the guest's CPUs
 //! run VMs of their own. `--privileged` asks for every device of the host at once and is recognised
 //! by its rule for all devices: there, what the guest has not is left out.
 
@@ -43,6 +44,8 @@ pub(super) struct Wanted {
     pub(super) field: String,
     /// The node to make.
     pub(super) device: Device,
+    /// It is listed in `linux.devices`, and no bind mount.
+    pub(super) is_listed: bool,
 }
 
 impl Wanted {
@@ -86,6 +89,7 @@ impl Wanted {
                 gid: device.gid().unwrap_or(0),
             },
             field,
+            is_listed: true,
         })
     }
 
@@ -93,6 +97,7 @@ impl Wanted {
     pub(super) fn found(field: String, path: String, node: DeviceNode) -> Self {
         Self {
             field,
+            is_listed: false,
             device: Device {
                 path,
                 kind: node.kind,
@@ -113,7 +118,7 @@ pub(super) fn guest_devices(
     facts: &dyn Facts,
 ) -> Result<Vec<Device>, SplitError> {
     let mut devices = Vec::new();
-    for Wanted { field, device } in wanted {
+    for Wanted { field, device, .. } in wanted {
         let reason = match refusal(&device, facts) {
             None => {
                 devices.push(device);
@@ -142,6 +147,10 @@ fn refusal(device: &Device, facts: &dyn Facts) -> Option<&'static str> {
             Some("the host's KVM does not nest (parameter `nested` of kvm_amd or kvm_intel)")
         }
         DeviceKind::Character if GUEST_DEVICES.contains(&number) => None,
+        DeviceKind::Block if facts.has_device(device.kind, device.major, device.minor) => Some(
+            "a block device goes into the container's VM when linux.devices lists it (`--device` of \
+             root's Podman), not all at once and not as a bind mount",
+        ),
         kind => (facts.has_device(kind, device.major, device.minor) || is_on_host(device, facts))
             .then_some("a device of the host cannot be passed into the container's VM"),
     }

@@ -10,7 +10,7 @@
 //! | `hostname`, `domainname`, `linux.sysctl`, `maskedPaths`, `readonlyPaths` | - | applied | here |
 //! | `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets` | of the VMM | its own | [`sandbox`] |
 //! | `linux.resources` | with the VM's overhead | the same limits | [`limits`] |
-//! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`], [`gpu`] |
+//! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`], [`disks`], [`gpu`] |
 //! | `linux.seccomp` | never | compiled | [`seccomp`] |
 //! | `linux.rootfsPropagation` | yes | yes | [`sandbox`], here |
 //! | `linux.personality` | - | applied | [`process`] |
@@ -23,6 +23,7 @@
 
 mod annotations;
 mod devices;
+mod disks;
 mod facts;
 mod gpu;
 #[cfg(test)]
@@ -46,6 +47,7 @@ use krun_gpu_protocol::{Hook, Propagation, Workload};
 use oci_spec::runtime::{Linux, Root, Spec};
 
 pub(crate) use annotations::{KRUN as KRUN_ANNOTATIONS, NAMES as ANNOTATIONS};
+pub(crate) use disks::Disk;
 pub(crate) use facts::{Facts, HostFacts};
 pub(crate) use gpu::Gpu;
 pub(crate) use id_map::{IdMapped, id_map_lines};
@@ -186,6 +188,8 @@ pub(crate) struct Split {
     pub(crate) machine: Machine,
     /// The VM's GPU, when the container asks for one.
     pub(crate) gpu: Option<Gpu>,
+    /// The host's block devices that are its disks.
+    pub(crate) disks: Vec<Disk>,
     /// The ports that lead to it from a network that it shares.
     pub(crate) ports: Option<Ports>,
     /// Propagation of host mounts, by destination.
@@ -252,6 +256,10 @@ pub(crate) fn split(
     .unzip();
     let seccomp = linux.seccomp().as_ref().map(seccomp::compile).transpose()?;
     let process = spec.process().clone().unwrap_or_default();
+    let (blocks, wanted) = wanted
+        .into_iter()
+        .partition::<Vec<_>, _>(|wanted| disks::is_disk(wanted, all_allowed, facts));
+    let (disks, guest_disks) = disks::split(blocks, resources)?;
     let devices = devices::guest_devices(wanted, all_allowed, facts)?;
     machine.nested = devices.iter().any(devices::is_kvm);
     let workload = Workload {
@@ -265,6 +273,7 @@ pub(crate) fn split(
         root_propagation: root_propagation(&linux)?,
         mounts: mounts.guest,
         devices,
+        disks: guest_disks,
         gpu: guest_gpu,
         masked_paths: linux.masked_paths().clone().unwrap_or_default(),
         readonly_paths: linux.readonly_paths().clone().unwrap_or_default(),
@@ -282,6 +291,7 @@ pub(crate) fn split(
         workload,
         machine,
         gpu,
+        disks,
         ports: annotations.ports()?,
         propagation: mounts.propagation,
         id_mapped: mounts.id_mapped,

@@ -6,6 +6,7 @@ mod bad_values;
 mod build;
 mod check;
 mod death;
+mod disks;
 mod engines;
 mod exec;
 mod gpu;
@@ -80,6 +81,7 @@ pub(crate) fn all() -> Vec<Case> {
         volumes::CASES,
         mounts::CASES,
         mount_kinds::CASES,
+        disks::CASES,
         storage::CASES,
         services::CASES,
         lifecycle::CASES,
