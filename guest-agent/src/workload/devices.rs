@@ -95,6 +95,10 @@ pub(super) fn create(
         .is_some_and(|mount| matches!(mount.source, MountSource::Host { .. }));
     if !host_dev {
         for (path, major, minor) in NODES {
+            // What is mounted there is not ours to change.
+            if mounts.iter().any(|mount| mount.destination == path) {
+                continue;
+            }
             node(
                 root,
                 &Device {

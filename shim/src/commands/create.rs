@@ -332,6 +332,7 @@ fn record(
         joined: None,
         ports: split.ports.clone(),
         passt: None,
+        notices: split.notices.clone(),
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
             .unwrap_or_default(),

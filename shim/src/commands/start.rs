@@ -78,10 +78,12 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
     }
     let connection = Connection::open(&container.directory)?;
     let links: Vec<BorrowedFd<'_>> = network.links.iter().map(AsFd::as_fd).collect();
+    let mut notices = container.record.notices.clone();
+    notices.extend(network.notice);
     let request = Request::Start {
         interfaces: network.interfaces,
         passt: network.passt.is_some(),
-        notice: network.notice,
+        notices,
         tell,
     };
     connection.send(&request, &links)?;

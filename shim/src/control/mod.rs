@@ -36,8 +36,8 @@ pub(crate) enum Request {
         interfaces: Vec<Interface>,
         /// The descriptors are sockets.
         passt: bool,
-        /// What the container's standard error should say of its network.
-        notice: Option<String>,
+        /// What the container's standard error should say first: what it shares with nobody.
+        notices: Vec<String>,
         /// Whether the container's standard error should say why it did not start: the caller's,
         /// which says so itself, is another one.
         tell: bool,

@@ -166,9 +166,9 @@ impl Monitor {
             Request::Start {
                 interfaces,
                 passt,
-                notice,
+                notices,
                 tell,
-            } => self.start((id, tell), interfaces, passt, notice),
+            } => self.start((id, tell), interfaces, passt, &notices),
             Request::Exec(process) => self.exec(id, *process),
             Request::Signal(number) => match self.clients.session(id) {
                 Some(session) => {

@@ -52,7 +52,7 @@ impl Monitor {
         (client, tell): (ClientId, bool),
         mut interfaces: Vec<Interface>,
         passt: bool,
-        notice: Option<String>,
+        notices: &[String],
     ) -> Result<(), AgentFault> {
         let refusal = |message: String| AgentError {
             kind: ErrorKind::Refused,
@@ -76,8 +76,8 @@ impl Monitor {
             self.clients.answer(client, Err(refusal));
             return Ok(());
         }
-        if let Some(notice) = notice {
-            say(&self.error, &notice);
+        for notice in notices {
+            say(&self.error, notice);
         }
         if !interfaces.is_empty() && !passt {
             match Links::new(&interfaces) {

@@ -114,7 +114,8 @@ fn is_allowed(
     rules
         .into_iter()
         .flatten()
-        .filter(|rule| {
+        .rev()
+        .find(|rule| {
             matches!(
                 rule.typ(),
                 None | Some(LinuxDeviceType::A | LinuxDeviceType::B)
@@ -122,7 +123,6 @@ fn is_allowed(
                 && fits(rule.minor(), minor)
                 && rule.access().as_deref().unwrap_or("rwm").contains(access)
         })
-        .last()
         .is_none_or(|rule| rule.allow())
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use krun_gpu_protocol::DeviceKind;
 
@@ -52,6 +52,8 @@ pub(crate) trait Facts {
     fn has_device(&self, kind: DeviceKind, major: u32, minor: u32) -> bool;
     /// Whether the image has a directory at `destination`.
     fn image_has_directory(&self, destination: &Path) -> bool;
+    /// Where in the image the symbolic link at `destination` ends, if nothing is there yet.
+    fn end_of_links(&self, destination: &Path) -> io::Result<Option<PathBuf>>;
     /// Whether the host's kernel has SELinux switched on.
     fn has_selinux(&self) -> bool;
     /// Whether the host's KVM lets guests run VMs.
@@ -121,9 +123,35 @@ impl Facts for HostFacts {
     }
 
     fn image_has_directory(&self, destination: &Path) -> bool {
-        open_in_root(&self.rootfs, destination)
+        open_in_root(&self.rootfs, destination, 0)
             .and_then(|found| nix::sys::stat::fstat(&found).map_err(io::Error::from))
             .is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    }
+
+    fn end_of_links(&self, destination: &Path) -> io::Result<Option<PathBuf>> {
+        let is_missing = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut place = destination.to_owned();
+        // Links that lead in a circle are an error of the first call.
+        loop {
+            match open_in_root(&self.rootfs, &place, 0) {
+                Err(error) if is_missing(&error) => {}
+                Err(error) if error.raw_os_error() == Some(libc::ELOOP) => return Err(error),
+                // What is there already, or cannot be looked at, is for who mounts.
+                _ => return Ok(None),
+            }
+            let target = open_in_root(&self.rootfs, &place, libc::O_NOFOLLOW)
+                .and_then(|link| Ok(nix::fcntl::readlinkat(&link, "")?));
+            let Ok(target) = target else {
+                // No link, or one in a directory that is missing itself.
+                return Ok((place != destination).then_some(place));
+            };
+            let target = Path::new(&target);
+            if target.components().any(|part| part == Component::ParentDir) {
+                return Ok(None);
+            }
+            let parent = place.parent().unwrap_or(Path::new("/"));
+            place = parent.join(target);
+        }
     }
 
     fn has_selinux(&self) -> bool {
@@ -146,14 +174,16 @@ impl Facts for HostFacts {
     }
 }
 
-/// Opens `path` (O_PATH) as a process with `root` as its root directory would: symbolic links and
+/// Opens `path` (O_PATH and `flags`) as a process with `root` as its root directory would: symbolic links and
 /// `..` stay inside.
-fn open_in_root(root: &Path, path: &Path) -> io::Result<OwnedFd> {
+fn open_in_root(root: &Path, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
     let root = fs::File::open(root)?;
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;
     // SAFETY: an open_how of zeroes is valid: no flags, mode or resolve bits.
     let mut how: libc::open_how = unsafe { std::mem::zeroed() };
-    how.flags = (libc::O_PATH | libc::O_CLOEXEC).unsigned_abs().into();
+    how.flags = (libc::O_PATH | libc::O_CLOEXEC | flags)
+        .unsigned_abs()
+        .into();
     how.resolve = libc::RESOLVE_IN_ROOT;
     // SAFETY: the path and the open_how outlive the call.
     let result = unsafe {

@@ -192,6 +192,8 @@ pub(crate) struct Split {
     pub(crate) disks: Vec<Disk>,
     /// The ports that lead to it from a network that it shares.
     pub(crate) ports: Option<Ports>,
+    /// What the container should be told of namespaces that it cannot share.
+    pub(crate) notices: Vec<String>,
     /// Propagation of host mounts, by destination.
     pub(crate) propagation: Vec<(PathBuf, Propagation, bool)>,
     /// Host mounts whose ids are mapped.
@@ -293,6 +295,7 @@ pub(crate) fn split(
         gpu,
         disks,
         ports: annotations.ports()?,
+        notices: sandbox::unshared(&linux),
         propagation: mounts.propagation,
         id_mapped: mounts.id_mapped,
     })

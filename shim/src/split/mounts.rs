@@ -5,6 +5,7 @@
 //! and mount points below it are made in the stand-in, not in the container's image. Everything
 //! else is mounted on the host with its real flags, and shown in the guest with the same ones.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use krun_gpu_protocol::{Mount, MountFlags, MountSource, Propagation};
@@ -37,8 +38,9 @@ const GUEST_KINDS: [&str; 16] = [
     "hugetlbfs",
 ];
 
-/// Where the exported tree has what the guest mounts below its proc: the host cannot mount it there,
-/// since its own proc is not exported. The guest's /dev hides it.
+/// Where the exported tree has what the guest mounts below its proc or over a standard node: the
+/// host cannot mount it there, since its own proc is not exported and its own nodes are made after
+/// the mounts. The guest's /dev hides it.
 const ASIDE: &str = "/dev/.krun-gpu-mounts";
 
 /// Where a GPU's nodes are.
@@ -161,6 +163,28 @@ impl Mounts {
             }
             Node::Directory | Node::File => {
                 let is_directory = node == Node::Directory;
+                let found = facts.end_of_links(destination);
+                let found = found.and_then(|end| match end {
+                    // As crun has it: what is made at a link's end is a file.
+                    Some(_) if is_directory => Err(io::Error::from_raw_os_error(libc::ENOENT)),
+                    end => Ok(end),
+                });
+                let end = found.map_err(|error| SplitError::MountSource {
+                    field: field("destination"),
+                    path: destination.clone(),
+                    source: error,
+                })?;
+                let moved;
+                let mount = match end {
+                    Some(end) => {
+                        let mut mount = mount.clone();
+                        mount.set_destination(end);
+                        moved = mount;
+                        &moved
+                    }
+                    None => mount,
+                };
+                let destination = mount.destination();
                 let Some(mapped) = IdMapped::read(index, mount, &options, linux, is_directory)?
                 else {
                     return self.add_host(index, mount, options);
@@ -217,7 +241,8 @@ impl Mounts {
 
     /// Where the host mounts `mounts[index]`.
     fn exported_at(&self, index: usize, destination: &Path) -> PathBuf {
-        if self.procs.iter().any(|proc| destination.starts_with(proc)) {
+        let below_proc = self.procs.iter().any(|proc| destination.starts_with(proc));
+        if below_proc || is_standard(destination) {
             Path::new(ASIDE).join(index.to_string())
         } else {
             destination.to_owned()

@@ -115,6 +115,35 @@ fn open_files() -> Option<Vec<PosixRlimit>> {
     Some(vec![limit])
 }
 
+/// What a container does not share though its specification says so, in words for its user: the
+/// processes and the System V IPC of another kernel. Not a word of a pod's ipc namespace, which
+/// every container of a pod names.
+pub(super) fn unshared(container: &Linux) -> Vec<String> {
+    let namespaces = container.namespaces().as_deref().unwrap_or_default();
+    let find = |kind| namespaces.iter().find(|namespace| namespace.typ() == kind);
+    let is_joined = |namespace: &LinuxNamespace| {
+        let path = namespace.path().as_ref();
+        path.is_some_and(|path| !path.as_os_str().is_empty())
+    };
+    let mut notices = Vec::new();
+    if find(LinuxNamespaceType::Pid).is_none_or(is_joined) {
+        notices.push(
+            "the container sees its own processes alone: those of the host and of other containers \
+             are another kernel's"
+                .to_owned(),
+        );
+    }
+    if find(LinuxNamespaceType::Ipc).is_none() {
+        notices.push(
+            "System V IPC and message queues are the container's own: the host's are another \
+             kernel's (files in /dev/shm are shared)"
+                .to_owned(),
+        );
+    }
+    notices.iter().for_each(|notice| tracing::warn!("{notice}"));
+    notices
+}
+
 /// libcontainer knows the names without the `r`, and applies them recursively. What is exported to
 /// the guest is a copy of the mounts, which an unbindable one has not: the guest's own is.
 fn propagation(container: &Linux) -> Option<String> {

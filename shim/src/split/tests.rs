@@ -57,6 +57,10 @@ impl Facts for Made {
         destination == Path::new("/t")
     }
 
+    fn end_of_links(&self, destination: &Path) -> io::Result<Option<PathBuf>> {
+        Ok((destination == Path::new("/dangling")).then(|| "/at/the/end".into()))
+    }
+
     fn has_selinux(&self) -> bool {
         false
     }
@@ -286,6 +290,59 @@ fn annotations_size_the_vm() {
         let error = with(name, value).unwrap_err();
         assert!(error.contains(name) && error.contains(value), "{error}");
     }
+}
+
+#[test]
+fn what_another_kernel_has_is_said_to_be_unshared() {
+    let with = |kind: &str, value: Value| {
+        let split = divide(|config| {
+            let namespaces = config["linux"]["namespaces"].as_array_mut().unwrap();
+            namespaces.retain(|namespace| namespace["type"] != kind);
+            if value.is_object() {
+                namespaces.push(value);
+            }
+        });
+        split.unwrap().notices
+    };
+    assert!(with("none", Value::Null).is_empty());
+    let host = with("pid", Value::Null);
+    assert!(host.len() == 1 && host[0].contains("processes"), "{host:?}");
+    assert_eq!(
+        with("pid", json!({"type": "pid", "path": "/proc/1/ns/pid"})),
+        host
+    );
+    assert!(with("pid", json!({"type": "pid", "path": ""})).is_empty());
+    let ipc = with("ipc", Value::Null);
+    assert!(ipc.len() == 1 && ipc[0].contains("IPC"), "{ipc:?}");
+    let pods = json!({"type": "ipc", "path": "/proc/1/ns/ipc"});
+    assert!(with("ipc", pods).is_empty());
+}
+
+#[test]
+fn a_file_over_a_dangling_link_or_a_standard_node_has_a_place_of_its_own() {
+    let with = |destination: &str, source: &str| {
+        divide(|config| {
+            let mounts = config["mounts"].as_array_mut().unwrap();
+            mounts.push(
+                json!({"destination": destination, "type": "bind", "source": source,
+                               "options": ["rbind"]}),
+            );
+        })
+    };
+    let exported = |split: &Split, destination: &str| match &guest(split, destination).source {
+        MountSource::Host { exported_at } => exported_at.clone(),
+        other => panic!("{other:?}"),
+    };
+    let link = with("/dangling", "/etc/hosts").unwrap();
+    assert_eq!(exported(&link, "/at/the/end"), "/at/the/end");
+    assert_eq!(host(&link, "/at/the/end").as_deref(), Some("bind"));
+    let error = with("/dangling", "/directory").unwrap_err();
+    assert!(error.contains("`/dangling`: No such file"), "{error}");
+    let null = with("/dev/null", "/etc/hosts").unwrap();
+    let aside = exported(&null, "/dev/null");
+    assert!(aside.starts_with("/dev/.krun-gpu-mounts/"), "{aside}");
+    assert_eq!(host(&null, &aside).as_deref(), Some("bind"));
+    assert_eq!(host(&null, "/dev/null"), None);
 }
 
 #[test]

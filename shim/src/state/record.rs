@@ -84,6 +84,8 @@ pub(crate) struct Record {
     pub(crate) ports: Option<Ports>,
     /// The passt that is its network there.
     pub(crate) passt: Option<ProcessIdentity>,
+    /// What its standard error is told when it starts.
+    pub(crate) notices: Vec<String>,
     /// Hooks still to run.
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.
