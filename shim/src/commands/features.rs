@@ -2,16 +2,22 @@
 
 use std::io::{self, Write};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::bundle::CAPABILITIES;
 use crate::split::mount_words;
 
 /// Prints the features.
 pub(crate) fn run() -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut output, &features())?;
+    writeln!(output)
+}
+
+fn features() -> Value {
     let mut mount_options: Vec<&str> = mount_words().collect();
     mount_options.sort_unstable();
-    let features = json!({
+    json!({
         "ociVersionMin": "1.0.0",
         "ociVersionMax": "1.2.1",
         "hooks": [
@@ -58,8 +64,30 @@ pub(crate) fn run() -> io::Result<()> {
         },
         "annotations": {"io.krun-gpu.version": env!("CARGO_PKG_VERSION")},
         "potentiallyUnsafeConfigAnnotations": ["io.krun-gpu.", "krun."]
-    });
-    let mut output = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut output, &features)?;
-    writeln!(output)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::runtime::Features;
+
+    use super::*;
+
+    /// Without members that are null: the specification has none.
+    fn said(value: Value) -> Value {
+        match value {
+            Value::Object(members) => members
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, said(value)))
+                .collect(),
+            other => other,
+        }
+    }
+
+    #[test]
+    fn every_member_is_the_specifications() {
+        let read: Features = serde_json::from_value(features()).unwrap();
+        assert_eq!(said(serde_json::to_value(read).unwrap()), features());
+    }
 }

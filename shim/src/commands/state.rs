@@ -66,9 +66,11 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), CommandError
             software: gpu.software,
         }),
     };
-    let mut output = io::stdout().lock();
-    serde_json::to_writer_pretty(&mut output, &state).map_err(io::Error::from)?;
-    writeln!(output)?;
+    // In one piece: a reader such as `grep -q` may leave before the last line.
+    let text = serde_json::to_string_pretty(&state).map_err(io::Error::from)?;
+    io::stdout()
+        .lock()
+        .write_all(format!("{text}\n").as_bytes())?;
     Ok(())
 }
 
