@@ -36,7 +36,9 @@ const ROWS: &[(&str, &[&str])] = &[
             "podman mount",
             "podman build",
             "podman pod",
+            "podman top",
             "kube play",
+            "quadlet --dryrun",
             "podman network",
             "podman volume create",
             "podman secret",
@@ -93,6 +95,7 @@ const ROWS: &[(&str, &[&str])] = &[
             "--device /dev/dri",
             "--device /dev/fuse",
             "--device /dev/kvm",
+            "--device $dev:/dev/xvda",
         ],
     ),
     (
@@ -111,7 +114,10 @@ const ROWS: &[(&str, &[&str])] = &[
             "slirp4netns",
         ],
     ),
-    ("Users and namespaces", &["--uidmap", "--userns", "--ipc"]),
+    (
+        "Users and namespaces",
+        &["--uidmap", "--userns", "--pid=", "--ipc"],
+    ),
     ("Other engines", &["ctr -a", "dockerd"]),
 ];
 
@@ -124,6 +130,7 @@ const SOURCES: &[&str] = &[
     include_str!("cases/bad_input.rs"),
     include_str!("cases/build.rs"),
     include_str!("cases/death.rs"),
+    include_str!("cases/disks.rs"),
     include_str!("cases/engines.rs"),
     include_str!("cases/exec.rs"),
     include_str!("cases/gpu/asking.rs"),

@@ -1,6 +1,6 @@
 //! The process as specified: every attribute that Podman's flags give it, beyond those of `process`.
 
-use crate::harness::{Case, Outcome, same};
+use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -34,6 +34,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "attributes::shared_memory_of_the_host",
         run: shared_memory_of_the_host,
+    },
+    Case {
+        name: "attributes::processes_of_others",
+        run: processes_of_others,
     },
 ];
 
@@ -98,4 +102,21 @@ fn shared_memory_of_the_host() -> Outcome {
         r#"run --ipc host $BB sh -c 'touch /dev/shm/life-mark; ls /dev/shm'; ls /dev/shm/life-mark; rm -f /dev/shm/life-mark"#,
     ))
     .map(drop)
+}
+
+/// Another kernel's processes and System V IPC are not the container's, and it is told (LIMITS.md).
+fn processes_of_others() -> Outcome {
+    let ours = sh(
+        "run --pid=host $BB sh -c 'echo $$; ls -d /proc/[0-9]* | wc -l'
+         create_detached --name p $BB sleep 1000 >/dev/null
+         run --pid=container:p --ipc=host $BB sh -c 'echo $$; ps | grep -c \"[s]leep 1000\"'
+         podman rm -f -t 0 p >/dev/null",
+    )?;
+    let told = |words: &str| ours.stderr.matches(words).count();
+    ensure(
+        ours.stdout == "1\n2\n1\n0\n"
+            && told("its own processes alone") == 2
+            && told("System V IPC and message queues are the container's own") == 1,
+        || ours.to_string(),
+    )
 }

@@ -1,6 +1,6 @@
 //! The VMM killed, the guest's kernel dead: Podman sees the end at once and the log says why.
 
-use crate::harness::{Case, Outcome, ensure, sh};
+use crate::harness::{Case, Outcome, ensure, images, sh};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -18,6 +18,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "death::killed_while_it_boots",
         run: killed_while_it_boots,
+    },
+    Case {
+        name: "death::guest_turns_on_its_agent",
+        run: guest_turns_on_its_agent,
     },
 ];
 
@@ -66,4 +70,26 @@ fn killed_while_it_boots() -> Outcome {
          for state in /run/krun-gpu/*; do [ ! -d $state ] || krun-gpu delete --force ${state##*/}; done
          podman ps -aq | wc -l")?;
     ensure(ours.stdout == "0\n", || ours.to_string())
+}
+
+/// What a privileged container reaches of the guest's PID 1: nobody may sign on as another agent,
+/// and a kernel that kills every process leaves that one. (Its end is `guest_panics`.)
+fn guest_turns_on_its_agent() -> Outcome {
+    let attack = "
+import os, socket, time
+agent = socket.socket(socket.AF_VSOCK)
+try:
+    agent.connect((2, 1024)); print(agent.recv(1))
+except OSError as error:
+    print(type(error).__name__)
+print(os.path.basename(os.readlink('/proc/1/exe'))[:6], flush=True)
+open('/proc/sysrq-trigger', 'w').write('i')
+time.sleep(1000)";
+    let ours = sh(&format!(
+        "run --privileged --rootfs {}:O python3 -c \"{attack}\"; echo $?",
+        images::PYTHON
+    ))?;
+    ensure(ours.stdout == "ConnectionResetError\npython\n137\n", || {
+        ours.to_string()
+    })
 }

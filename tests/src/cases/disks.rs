@@ -21,7 +21,7 @@ pub(super) const CASES: &[Case] = &[
 /// it does only when nobody has it open.
 fn with_device(script: &str) -> String {
     format!(
-        "f=$(mktemp); truncate -s 16M $f; modprobe loop; dev=$(losetup --find --show $f)
+        "f=$(mktemp); truncate -s 16M $f; modprobe loop; dev=$(losetup --find --show $f); chmod 640 $dev; chown 3:6 $dev
          sector() {{ dd if=$1 bs=512 skip=$2 count=1 2>/dev/null | tr -d '\\0'; }}
          {script}
          losetup -d $dev; losetup --list | grep -c $f; rm $f"
@@ -41,7 +41,7 @@ fn read_and_written() -> Outcome {
            run --device $dev:/dev/xvda $BB sh -c "$look; echo more | dd of=/dev/xvda bs=512 seek=3 conv=sync,fsync 2>/dev/null || echo refused"
            sector $f 3; blockdev --setrw $dev"#,
     ))?;
-    let node = "block special file 660 0:6\n16777216\nof the host\n";
+    let node = "block special file 640 3:6\n16777216\nof the host\n";
     let expected = format!(
         "{node}of the guest\nfull\nof the guest\nof the guest\n{node}refused\nof the host\n{node}refused\nof the host\n0\n"
     );

@@ -1,5 +1,6 @@
 //! `podman exec`: another process in the workload's namespaces, in the guest's kernel.
 
+use crate::harness::bundle::Bundle;
 use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(super) const CASES: &[Case] = &[
@@ -42,6 +43,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "exec::on_a_stopped_container",
         run: on_a_stopped_container,
+    },
+    Case {
+        name: "exec::in_every_state",
+        run: in_every_state,
+    },
+    Case {
+        name: "exec::while_it_stops",
+        run: while_it_stops,
     },
 ];
 
@@ -122,4 +131,37 @@ fn ends_with_the_container() -> Outcome {
 fn on_a_stopped_container() -> Outcome {
     same("create_detached --name gone $BB true >/dev/null; podman wait gone; podman exec gone true; echo $?; podman rm gone >/dev/null")
         .map(drop)
+}
+
+/// Of a container that is created, being started, running, stopped and gone. Under crun a created
+/// one takes processes already (LIMITS.md).
+fn in_every_state() -> Outcome {
+    let bundle = Bundle::new(&["sleep", "1000"])?;
+    let script = "$RUNTIME create x </dev/null >/dev/null 2>&1
+        $RUNTIME exec x true; echo created $?
+        $RUNTIME start x & until $RUNTIME exec x true 2>>failures; do :; done; wait $!; echo started $?
+        $RUNTIME exec x true; echo running $?
+        $RUNTIME exec x sleep 1000 & until [ $($RUNTIME ps -f json x | tr , ' ' | wc -w) = 2 ]; do sleep 0.1; done
+        $RUNTIME kill x KILL; wait $!; echo ended $?
+        until $RUNTIME state x | grep -q '\"stopped\"'; do sleep 0.1; done
+        $RUNTIME exec x true; echo stopped $?; $RUNTIME start x; echo start $?
+        $RUNTIME delete x; $RUNTIME exec x true; echo deleted $?; grep -v 'is not running' failures";
+    let crun = bundle.sh("crun", script)?;
+    let ours = bundle.sh("krun-gpu", script)?;
+    let expected = "created 0\nstarted 0\nrunning 0\nended 137\nstopped 1\nstart 1\ndeleted 1\n";
+    ensure(
+        crun.stdout == expected && ours.stdout == expected.replace("created 0", "created 1"),
+        || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
+    )
+}
+
+/// Between a signal and the end that the workload's handler comes to.
+fn while_it_stops() -> Outcome {
+    let ours = same(
+        "create_detached --name s $BB sh -c 'trap \"echo asked; until [ -e /tmp/go ]; do sleep 0.1; done; exit 5\" TERM; echo ready; while :; do sleep 0.1; done' >/dev/null
+         until podman logs s | grep -q ready; do sleep 0.1; done
+         podman kill -s TERM s >/dev/null; until podman logs s | grep -q asked; do sleep 0.1; done
+         podman exec s touch /tmp/go; echo $?; podman wait s; podman rm s",
+    )?;
+    ensure(ours.stdout == "0\n5\ns\n", || ours.to_string())
 }

@@ -10,6 +10,7 @@ mod disks;
 mod engines;
 mod exec;
 mod gpu;
+mod hooks;
 mod images;
 mod lifecycle;
 mod load;
@@ -97,6 +98,7 @@ pub(crate) fn all() -> Vec<Case> {
         rootless::CASES,
         engines::CASES,
         network::CASES,
+        hooks::CASES,
         bad_input::CASES,
         bad_values::CASES,
         check::CASES,

@@ -37,6 +37,14 @@ pub(super) const CASES: &[Case] = &[
         name: "mounts::below_proc",
         run: below_proc,
     },
+    Case {
+        name: "mounts::over_nodes_and_links",
+        run: over_nodes_and_links,
+    },
+    Case {
+        name: "mounts::followed_by_the_host",
+        run: followed_by_the_host,
+    },
 ];
 
 fn image() -> Outcome {
@@ -116,4 +124,36 @@ fn below_proc() -> Outcome {
          run -v $d:/proc/nosuch $BB true 2>/dev/null; echo $?",
     ))?;
     ensure(ours.stdout == "f\nf\nf\n1\n127\n", || ours.to_string())
+}
+
+/// Files over standard nodes, which stay as they are on the host; and where the image has a link
+/// that leads nowhere yet.
+fn over_nodes_and_links() -> Outcome {
+    let ours = same(&in_directory(
+        r#"echo f > $d/f; chmod 640 $d/f; chown 3:6 $d/f
+           run -v $d/f:/dev/null -v $d/f:/dev/zero:ro $BB sh -c 'cat /dev/null /dev/zero; stat -c "%a %u:%g" /dev/null'
+           stat -c '%a %u:%g' $d/f
+           c=$(podman create $BB); mkdir $d/root; podman export $c | tar -x -C $d/root; podman rm $c >/dev/null
+           ln -s /no/such/end $d/root/dangling; ln -s second $d/root/first; ln -s third $d/root/second; ln -s circle $d/root/circle
+           run -v $d/f:/dangling -v $d/f:/first:ro --rootfs $d/root sh -c 'cat /dangling /no/such/end /third; echo g > /dangling'; cat $d/f
+           run -v $d/f:/circle --rootfs $d/root true 2>/dev/null; echo $?
+           rm -rf $d/root/no; run -v $d:/dangling --rootfs $d/root true 2>/dev/null; echo $?"#,
+    ))?;
+    ensure(ours.stdout.ends_with("f\nf\nf\ng\n126\n127\n"), || {
+        ours.to_string()
+    })
+}
+
+/// A mount of the host's appears in a volume that follows it, and goes; the file server may hold
+/// it until it is told with `-l`. What the guest mounts stays the guest's (LIMITS.md).
+fn followed_by_the_host() -> Outcome {
+    let ours = sh(&in_directory(
+        r#"mount --bind $d $d; mount --make-shared $d; mkdir $d/in $d/guests
+           create_detached --privileged --name r -v $d:/v:rshared $BB sleep 1000 >/dev/null
+           mount -t tmpfs t $d/in; echo hello > $d/in/f; until podman exec r cat /v/in/f 2>/dev/null; do sleep 0.2; done
+           umount $d/in 2>/dev/null; echo $?; umount -l $d/in; while podman exec r cat /v/in/f >/dev/null 2>&1; do sleep 0.2; done
+           podman exec r sh -c 'mount -t tmpfs t /v/guests; grep -c /v/guests /proc/mounts'; grep -c $d/guests /proc/self/mountinfo
+           podman rm -f -t 0 r >/dev/null; umount -l $d"#,
+    ))?;
+    ensure(ours.stdout == "hello\n32\n1\n0\n", || ours.to_string())
 }

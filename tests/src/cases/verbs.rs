@@ -39,6 +39,14 @@ pub(super) const CASES: &[Case] = &[
         name: "verbs::refused",
         run: refused,
     },
+    Case {
+        name: "verbs::top",
+        run: top,
+    },
+    Case {
+        name: "verbs::quadlet",
+        run: quadlet,
+    },
 ];
 
 fn pause() -> Outcome {
@@ -167,4 +175,42 @@ fn refused() -> Outcome {
         ours.stdout == "1\n1\n1\n1\n" && reasons.iter().all(|words| ours.stderr.contains(words)),
         || ours.to_string(),
     )
+}
+
+/// With options of ps(1), Podman runs that program in the container: the guest's processes. With
+/// its own words it looks at the host, where there is the VMM alone (LIMITS.md).
+fn top() -> Outcome {
+    let ours = sh(
+        "create_detached --name t $BB sh -c 'sleep 1000; true' >/dev/null
+        podman top t -eo pid,user,args; podman top t pid comm; podman rm -f -t 0 t >/dev/null",
+    )?;
+    let words = |row: &str| row.split_whitespace().collect::<Vec<_>>().join(" ");
+    let rows: Vec<String> = ours.stdout.lines().map(words).collect();
+    let expected = [
+        "PID USER COMMAND",
+        "1 root sh -c sleep 1000; true",
+        "2 root sleep 1000",
+        "PID COMMAND",
+        "1 krun-gpu",
+    ];
+    ensure(rows == expected, || ours.to_string())
+}
+
+/// A unit of quadlet's generator. No systemd runs in the test VM, so what it would do is done here:
+/// its own words filled in, the start command in a cgroup of the service, the message awaited that
+/// the service is ready, the stop command.
+fn quadlet() -> Outcome {
+    let ours = same(
+        r#"d=$(mktemp -d); service=/sys/fs/cgroup/quadlet; mkdir $service $d/units
+           printf '[Container]\nImage=localhost/busybox\nContainerName=q\nNetwork=none\nPodmanArgs=--runtime=%s\nExec=sh -c "env | grep ^A= >/v/out; sleep 1000"\nVolume=%s:/v\nEnvironment=A=b\n' $RUNTIME $d >$d/units/q.container
+           QUADLET_UNIT_DIRS=$d/units /usr/libexec/podman/quadlet --dryrun 2>/dev/null | sed "s,%t,$d,g; s,%N,q,g; s,%n,q.service,g" >$d/q.service
+           does() { sed -n "s/^$1=//p" $d/q.service; }
+           socat -u UNIX-RECV:$d/notify OPEN:$d/said,creat,append & until [ -S $d/notify ]; do sleep 0.1; done
+           NOTIFY_SOCKET=$d/notify sh -c "echo \$\$ >$service/cgroup.procs; $(does ExecStart)" >/dev/null; echo $?
+           until [ -s $d/out ] && grep -q READY=1 $d/said; do sleep 0.1; done; cat $d/out; kill $!
+           cat $(find $service -name cgroup.procs) | while read pid; do cat /proc/$pid/comm; done | grep -c -e conmon -e sleep -e krun-gpu
+           sh -c "$(does ExecStop)" >/dev/null; echo $?; podman ps -aq | wc -l
+           find $service -depth -type d -exec rmdir {} \; ; rm -r $d"#,
+    )?;
+    ensure(ours.stdout.starts_with("0\nA=b\n"), || ours.to_string())
 }
