@@ -48,15 +48,19 @@ fn read_and_written() -> Outcome {
     ensure(ours.stdout == expected, || ours.to_string())
 }
 
-/// Made on the host, mounted and written in the container, read on the host again.
+/// Made on the host, mounted and written in the container, read on the host again; also what a
+/// container left mounted at its end.
 fn file_system() -> Outcome {
     let ours = same(&with_device(
         r#"mkfs.ext4 -q $dev; m=$(mktemp -d)
            run --cap-add SYS_ADMIN --device $dev:/dev/xvda $BB sh -c 'mkdir /m; mount -t ext4 /dev/xvda /m && dd if=/dev/urandom of=/m/f bs=64k count=50 2>/dev/null; md5sum </m/f >/m/sum; umount /m && echo done'
            e2fsck -fn $dev >/dev/null 2>&1; echo $?
-           mount $dev $m; md5sum <$m/f | cmp - $m/sum && echo same; umount $m; rmdir $m"#,
+           run --cap-add SYS_ADMIN --device $dev:/dev/xvda $BB sh -c 'mkdir /m; mount -t ext4 /dev/xvda /m; echo left mounted >/m/g'
+           mount $dev $m; md5sum <$m/f | cmp - $m/sum && echo same; cat $m/g; umount $m; rmdir $m"#,
     ))?;
-    ensure(ours.stdout == "done\n0\nsame\n0\n", || ours.to_string())
+    ensure(ours.stdout == "done\n0\nsame\nleft mounted\n0\n", || {
+        ours.to_string()
+    })
 }
 
 /// A disk that two kernels would write, and more of them than there are places for (LIMITS.md).
