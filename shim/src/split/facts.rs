@@ -201,3 +201,46 @@ fn open_in_root(root: &Path, path: &Path, flags: libc::c_int) -> io::Result<Owne
         _ => Err(io::Error::last_os_error()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn links_are_followed_to_where_nothing_is_yet() {
+        let image = tempfile::tempdir().unwrap();
+        for (target, name) in [
+            ("/no/such/end", "absolute"),
+            ("second", "first"),
+            ("folder/third", "second"),
+            ("missing", "folder/third"),
+            ("../up", "folder/climbs"),
+            ("circle", "circle"),
+            ("folder", "there"),
+        ] {
+            fs::create_dir_all(image.path().join("folder")).unwrap();
+            symlink(target, image.path().join(name)).unwrap();
+        }
+        let facts = HostFacts {
+            rootfs: image.path().to_owned(),
+        };
+        let end = |path: &str| facts.end_of_links(Path::new(path));
+        for (path, wanted) in [
+            ("/absolute", Some("/no/such/end")),
+            ("/first", Some("/folder/missing")),
+            // As it always was: what exists, what is no link, what climbs.
+            ("/there", None),
+            ("/there/third", Some("/there/missing")),
+            ("/folder", None),
+            ("/nothing", None),
+            ("/nothing/below", None),
+            ("/folder/climbs", None),
+        ] {
+            assert_eq!(end(path).unwrap(), wanted.map(PathBuf::from), "{path}");
+        }
+        let error = end("/circle").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::ELOOP));
+    }
+}

@@ -121,10 +121,7 @@ fn open_files() -> Option<Vec<PosixRlimit>> {
 pub(super) fn unshared(container: &Linux) -> Vec<String> {
     let namespaces = container.namespaces().as_deref().unwrap_or_default();
     let find = |kind| namespaces.iter().find(|namespace| namespace.typ() == kind);
-    let is_joined = |namespace: &LinuxNamespace| {
-        let path = namespace.path().as_ref();
-        path.is_some_and(|path| !path.as_os_str().is_empty())
-    };
+    let is_joined = |namespace: &LinuxNamespace| namespace.path().is_some();
     let mut notices = Vec::new();
     if find(LinuxNamespaceType::Pid).is_none_or(is_joined) {
         notices.push(
