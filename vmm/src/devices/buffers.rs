@@ -7,6 +7,7 @@
 use std::ops::Deref;
 
 use virtio_queue::DescriptorChain;
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::{Bytes, GuestMemory as _, GuestMemoryMmap, VolatileSlice};
 
 /// Pieces that one chain may have; Linux uses at most 18.
@@ -54,13 +55,7 @@ impl<'m> Buffers<'m> {
             if descriptor.is_write_only() != writable {
                 return Err(BufferError::Direction);
             }
-            let length = usize::try_from(descriptor.len()).map_err(|_| BufferError::Address)?;
-            for piece in memory.get_slices(descriptor.addr(), length) {
-                if buffers.pieces.len() == MAX_PIECES {
-                    return Err(BufferError::Pieces);
-                }
-                buffers.push(piece.map_err(|_| BufferError::Address)?);
-            }
+            buffers.take(memory, &descriptor)?;
         }
         Ok(buffers)
     }
@@ -80,15 +75,25 @@ impl<'m> Buffers<'m> {
                 (false, true) => &mut readable,
                 (false, false) => return Err(BufferError::Direction),
             };
-            let length = usize::try_from(descriptor.len()).map_err(|_| BufferError::Address)?;
-            for piece in memory.get_slices(descriptor.addr(), length) {
-                if target.pieces.len() == MAX_PIECES {
-                    return Err(BufferError::Pieces);
-                }
-                target.push(piece.map_err(|_| BufferError::Address)?);
-            }
+            target.take(memory, &descriptor)?;
         }
         Ok((readable, writable))
+    }
+
+    /// Adds the memory of `descriptor`.
+    fn take(
+        &mut self,
+        memory: &'m GuestMemoryMmap,
+        descriptor: &Descriptor,
+    ) -> Result<(), BufferError> {
+        let length = usize::try_from(descriptor.len()).map_err(|_| BufferError::Address)?;
+        for piece in memory.get_slices(descriptor.addr(), length) {
+            if self.pieces.len() == MAX_PIECES {
+                return Err(BufferError::Pieces);
+            }
+            self.push(piece.map_err(|_| BufferError::Address)?);
+        }
+        Ok(())
     }
 
     /// The length of all pieces in bytes; at most `u32::MAX`, by the chain's own limit.
