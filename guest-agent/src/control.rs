@@ -13,7 +13,7 @@ use crate::agent::{Agent, AgentFault, Phase};
 use crate::clock;
 use crate::driver::{Driver, DriverError};
 use crate::failure::report;
-use crate::network;
+use crate::network::{self, NetworkError};
 use crate::process_list;
 use crate::session::{Message, Session, start_exec, start_init};
 use crate::statistics;
@@ -73,6 +73,12 @@ impl Agent {
                 .map_err(|error| report(ErrorKind::Failed, &error)),
             RequestBody::Limit(limits) => self.limit(&limits),
             RequestBody::Processes => self.processes(),
+            RequestBody::AddInterface(interface) => {
+                self.change_network("AddInterface", || network::add(&interface))
+            }
+            RequestBody::RemoveInterface { device } => {
+                self.change_network("RemoveInterface", || network::remove(device))
+            }
         };
         match answer {
             Ok(None) => Ok(()),
@@ -230,6 +236,17 @@ impl Agent {
             .ok_or_else(|| no_session(WORKLOAD_SESSION))?
             .processes()
             .map(|pids| Some(Reply::Processes(process_list::read(&pids))))
+            .map_err(|error| report(ErrorKind::Failed, &error))
+    }
+
+    fn change_network(
+        &self,
+        request: &'static str,
+        change: impl FnOnce() -> Result<(), NetworkError>,
+    ) -> Answer {
+        self.expect(request, Phase::Started)?;
+        change()
+            .map(|()| Some(Reply::Done))
             .map_err(|error| report(ErrorKind::Failed, &error))
     }
 

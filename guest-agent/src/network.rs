@@ -1,7 +1,8 @@
 //! The guest's network interfaces, as the host says that the container's are.
 //!
-//! Called by `control` at `Start`. The NICs are plugged in by then, in slots that the guest's
-//! kernel found empty when it booted: their driver is bound first.
+//! Called by `control` at `Start`, and when an engine changes a running container's networks. The
+//! NICs are plugged in by then, in slots that the guest's kernel found empty when it booted: their
+//! driver is bound first. Where it is unbound, the slot is as good as new.
 
 use std::fs;
 use std::io;
@@ -9,6 +10,9 @@ use std::path::{Path, PathBuf};
 
 use krun_gpu_netlink::{LinkChange, Netlink, NetlinkError};
 use krun_gpu_protocol::Interface;
+
+/// The transport's driver, in sysfs.
+const DRIVER: &str = "/sys/bus/platform/drivers/virtio-mmio";
 
 /// What can go wrong with an interface.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +22,15 @@ pub(crate) enum NetworkError {
     Bind {
         /// The interface.
         name: String,
+        /// Its device.
+        device: String,
+        /// Why it failed.
+        #[source]
+        source: io::Error,
+    },
+    /// The kernel keeps it.
+    #[error("unbind the driver of a network interface from {device}")]
+    Unbind {
         /// Its device.
         device: String,
         /// Why it failed.
@@ -59,16 +72,29 @@ pub(crate) enum NetworkError {
     },
 }
 
+/// Brings another interface up; if it cannot be as it should, there is none.
+pub(crate) fn add(interface: &Interface) -> Result<(), NetworkError> {
+    set_up(interface).inspect_err(|_| {
+        // The first failure is the one to tell.
+        let _ = remove(interface.device);
+    })
+}
+
+/// Takes the interface of a device away, and with it its addresses and routes.
+pub(crate) fn remove(device: u32) -> Result<(), NetworkError> {
+    let device = name_of(device);
+    fs::write(format!("{DRIVER}/unbind"), &device)
+        .map_err(|source| NetworkError::Unbind { device, source })
+}
+
 /// Brings one interface up with all that it has.
 pub(crate) fn set_up(interface: &Interface) -> Result<(), NetworkError> {
     let name = &interface.name;
-    let device = format!("virtio-mmio.{}", interface.device);
-    fs::write("/sys/bus/platform/drivers/virtio-mmio/bind", &device).map_err(|source| {
-        NetworkError::Bind {
-            name: name.clone(),
-            device: device.clone(),
-            source,
-        }
+    let device = name_of(interface.device);
+    fs::write(format!("{DRIVER}/bind"), &device).map_err(|source| NetworkError::Bind {
+        name: name.clone(),
+        device: device.clone(),
+        source,
     })?;
     let path = Path::new("/sys/bus/platform/devices").join(&device);
     let first_name = find(&path).map_err(|source| NetworkError::Find {
@@ -110,6 +136,11 @@ pub(crate) fn set_up(interface: &Interface) -> Result<(), NetworkError> {
         }
     }
     Ok(())
+}
+
+/// What the kernel calls a virtio device.
+fn name_of(device: u32) -> String {
+    format!("virtio-mmio.{device}")
 }
 
 /// The name that the kernel gave the interface of a device.

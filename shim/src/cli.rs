@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::{commands, gpu};
+use crate::{commands, gpu, network};
 
 /// An OCI container runtime that gives every container a microVM of its own.
 #[derive(Debug, Parser)]
@@ -138,6 +138,9 @@ pub(crate) enum Command {
     /// Runs a render server (see `gpu::render_server::supervisor`).
     #[command(hide = true)]
     GpuServer(gpu::render_server::supervisor::Options),
+    /// Keeps a container's network interfaces as its engine has them (see `network::watcher`).
+    #[command(hide = true)]
+    NetworkWatch(network::watcher::Options),
 }
 
 #[cfg(test)]

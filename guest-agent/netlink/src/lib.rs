@@ -14,4 +14,4 @@ mod watch;
 
 pub use connection::{Netlink, NetlinkError};
 pub use link::{Link, LinkChange};
-pub use watch::{LinkEvent, LinkWatch};
+pub use watch::Watch;

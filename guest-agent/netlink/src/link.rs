@@ -94,7 +94,7 @@ impl Netlink {
     }
 }
 
-pub(crate) fn read(message: &LinkMessage) -> Link {
+fn read(message: &LinkMessage) -> Link {
     let header = &message.header;
     let mut link = Link {
         index: header.index,

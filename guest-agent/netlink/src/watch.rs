@@ -1,40 +1,29 @@
-//! Interfaces that come and go.
+//! Word that something about interfaces, addresses or routes has changed.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
-use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 
 use crate::connection::NetlinkError;
-use crate::link::{self, Link};
 
-/// `RTMGRP_LINK`: what happens to interfaces.
-const LINKS: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR`, `RTMGRP_IPV4_ROUTE` and the latter two of IPv6.
+const GROUPS: u32 = 0x1 | 0x10 | 0x40 | 0x100 | 0x400;
 
-/// What happened to an interface.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum LinkEvent {
-    /// It is new, or something about it is.
-    Changed(Link),
-    /// It is gone.
-    Removed(Link),
-}
-
-/// Hears of the interfaces of the network namespace in which it was opened.
+/// Hears of the network namespace in which it was opened. What has changed is for the listener to
+/// look up: messages get lost, and what they say may be over.
 #[derive(Debug)]
-pub struct LinkWatch {
+pub struct Watch {
     socket: Socket,
 }
 
-impl LinkWatch {
+impl Watch {
     /// Listens from now on.
     pub fn open() -> Result<Self, NetlinkError> {
         let open = || {
             let mut socket = Socket::new(NETLINK_ROUTE)?;
-            socket.bind(&SocketAddr::new(0, LINKS))?;
+            socket.bind(&SocketAddr::new(0, GROUPS))?;
             socket.set_non_blocking(true)?;
             Ok(socket)
         };
@@ -43,37 +32,20 @@ impl LinkWatch {
         })
     }
 
-    /// What has happened since. An error when some of it was lost.
-    pub fn events(&self) -> io::Result<Vec<LinkEvent>> {
-        let mut events = Vec::new();
+    /// Takes note of all that was said so far.
+    pub fn clear(&self) -> io::Result<()> {
         loop {
-            let bytes = match self.socket.recv_from_full() {
-                Ok((bytes, _)) => bytes,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(events),
+            match self.socket.recv_from_full() {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                // Some was lost, which is word enough.
+                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
                 Err(error) => return Err(error),
-            };
-            let mut rest = bytes.as_slice();
-            // A message that is none we know ends its datagram.
-            while let Ok(message) = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest) {
-                let length = usize::try_from(message.header.length).unwrap_or(usize::MAX);
-                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-                match message.payload {
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewLink(message)) => {
-                        events.push(LinkEvent::Changed(link::read(&message)));
-                    }
-                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::DelLink(message)) => {
-                        events.push(LinkEvent::Removed(link::read(&message)));
-                    }
-                    _ => {}
-                }
-                if rest.is_empty() {
-                    break;
-                }
             }
         }
     }
 
-    /// Readable when something has happened.
+    /// Readable when something has changed.
     pub fn descriptor(&self) -> BorrowedFd<'_> {
         // SAFETY: the socket is owned by `self`, so it is open as long as the borrow lives.
         unsafe { BorrowedFd::borrow_raw(self.socket.as_raw_fd()) }

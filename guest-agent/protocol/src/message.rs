@@ -58,6 +58,13 @@ pub enum RequestBody {
     Statistics,
     /// The workload's processes, for `ps`.
     Processes,
+    /// Set another interface up, whose NIC is plugged in. After `Start`.
+    AddInterface(Box<Interface>),
+    /// Take an interface away. Its NIC is unplugged when this is answered, however.
+    RemoveInterface {
+        /// The number of its NIC among the VM's virtio devices.
+        device: u32,
+    },
 }
 
 /// What the guest says.

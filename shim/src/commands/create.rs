@@ -333,6 +333,7 @@ fn record(
         ports: split.ports.clone(),
         passt: None,
         notices: split.notices.clone(),
+        watcher: None,
         poststart: hooks
             .and_then(|hooks| hooks.poststart().clone())
             .unwrap_or_default(),

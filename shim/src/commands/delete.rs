@@ -100,10 +100,11 @@ pub(crate) fn delete(container: &Container, force: bool) -> Result<(), DeleteErr
             end(supervisor, container)?;
         }
     }
-    if let Some(passt) = record.passt
-        && !matches!(passt.wait(PATIENCE), Ok(true))
-    {
-        end(passt, container)?;
+    // They end by themselves when the VMM has.
+    for helper in [record.passt, record.watcher].into_iter().flatten() {
+        if !matches!(helper.wait(PATIENCE), Ok(true)) {
+            end(helper, container)?;
+        }
     }
     if let (Some(joined), Some(path)) = (&record.joined, &record.network) {
         // The rest has to go all the same.

@@ -25,6 +25,7 @@ use std::io;
 use crate::cli::{Cli, Command, Global};
 use crate::control::{self, ControlError, Reply, Request};
 use crate::gpu;
+use crate::network;
 use crate::state::{self as state_directory, Container, StateError, Status};
 
 /// Why a command failed.
@@ -162,6 +163,7 @@ pub(crate) fn run(cli: &Cli) -> Result<u8, CommandError> {
         Command::Check(options) => return Ok(check::run(options)?),
         Command::GpuProbe => gpu::probe::run()?,
         Command::GpuServer(options) => gpu::render_server::supervisor::run(options)?,
+        Command::NetworkWatch(options) => network::watcher::run(options)?,
     }
     Ok(0)
 }

@@ -1,6 +1,7 @@
 //! `start`: joins the container's network, which an engine has set up by now, runs the workload of a
 //! created container, then the poststart hooks.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use clap::Args;
@@ -8,7 +9,7 @@ use clap::Args;
 use crate::cli::Global;
 use crate::commands::hooks::{self, HookError};
 use crate::control::{Connection, ControlError, Reply, Request};
-use crate::network::{self, Network, NetworkError};
+use crate::network::{self, Network, NetworkError, watcher};
 use crate::state::{self, Container, StateError, Status};
 
 /// Options of `start`.
@@ -35,6 +36,9 @@ pub(crate) enum StartError {
     /// The container's network.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// The process that follows its changes.
+    #[error("start the watcher of the container's network")]
+    Watcher(#[source] io::Error),
     /// The monitor.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -70,6 +74,7 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
         Some(pid) => network::join(container, pid)?,
         None => Network::default(),
     };
+    let cgroup = pid.filter(|_| container.record.cgroup.is_some());
     if network.record.is_some() || network.passt.is_some() {
         // Before anything else can fail: `delete` is to find them.
         container.record.joined = network.record;
@@ -80,6 +85,11 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
     let links: Vec<BorrowedFd<'_>> = network.links.iter().map(AsFd::as_fd).collect();
     let mut notices = container.record.notices.clone();
     notices.extend(network.notice);
+    let names: Vec<String> = network
+        .interfaces
+        .iter()
+        .map(|interface| interface.name.clone())
+        .collect();
     let request = Request::Start {
         interfaces: network.interfaces,
         passt: network.passt.is_some(),
@@ -93,16 +103,28 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
         _ => return Err(StartError::Unexpected),
     }
     container.record.status = Status::Running;
+    if let Some(namespace) = network.watched {
+        let watcher = watcher::spawn(&connection, namespace, &names, cgroup);
+        container.record.watcher = Some(watcher.map_err(|error| {
+            end(container);
+            StartError::Watcher(error)
+        })?);
+    }
     container.save()?;
     let state = container.record.oci_state(Status::Running, pid);
     for hook in &container.record.poststart {
         hooks::run(hook, &state).map_err(|error| {
             // runtime-spec 1.3: the container is stopped, and start fails.
-            if let Some(process) = container.record.process {
-                let _ = process.signal(libc::SIGKILL);
-            }
+            end(container);
             StartError::Hook(error)
         })?;
     }
     Ok(())
+}
+
+/// Ends a container whose start failed late.
+fn end(container: &Container) {
+    if let Some(process) = container.record.process {
+        let _ = process.signal(libc::SIGKILL);
+    }
 }

@@ -1,8 +1,8 @@
-//! The client's end of the control socket, for `start`, `exec` and `kill --all`.
+//! The client's end of the control socket.
 
 use std::fs::File;
 use std::io::{self, IoSlice};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
@@ -96,6 +96,15 @@ impl Connection {
                 Err(ControlError::Ended)
             }
             Err(error) => Err(ControlError::Talk(error)),
+        }
+    }
+}
+
+impl From<OwnedFd> for Connection {
+    /// A connection that somebody else has opened.
+    fn from(descriptor: OwnedFd) -> Self {
+        Self {
+            stream: descriptor.into(),
         }
     }
 }

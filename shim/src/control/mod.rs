@@ -63,6 +63,12 @@ pub(crate) enum Request {
     Processes,
     /// Send a signal to every process of the container (`kill --all`).
     SignalAll(i32),
+    /// Give the guest another network interface (`network::watcher`), whose tap the frame carries.
+    Plug(Box<Interface>),
+    /// Take the network interface of this name from the guest; its tap is gone with the answer.
+    Unplug(String),
+    /// Say this on the container's standard error.
+    Notice(String),
 }
 
 /// What the monitor answers.

@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use krun_gpu_protocol::{AgentError, ErrorKind, Process, Reply, RequestBody, WORKLOAD_SESSION};
 
 use super::agent::AgentFault;
-use super::streams::{Joined, StandardStreams};
+use super::streams::{Joined, StandardStreams, say};
 use super::workload::Phase;
 use super::{Monitor, Waiting};
 use crate::control::{self, Channel, Request};
@@ -196,6 +196,13 @@ impl Monitor {
             Request::Limit(limits) => self.request(RequestBody::Limit(limits), Waiting::Client(id)),
             Request::Statistics => self.request(RequestBody::Statistics, Waiting::Client(id)),
             Request::Processes => self.request(RequestBody::Processes, Waiting::Client(id)),
+            Request::Plug(interface) => self.plug(id, *interface),
+            Request::Unplug(name) => self.unplug(id, &name),
+            Request::Notice(text) => {
+                say(&self.error, &text);
+                self.clients.answer(id, Ok(Reply::Done));
+                Ok(())
+            }
             Request::Pause => {
                 self.vm.pause();
                 self.clients.answer(id, Ok(Reply::Done));
@@ -209,7 +216,11 @@ impl Monitor {
         }
     }
 
-    fn request(&mut self, body: RequestBody, waiting: Waiting) -> Result<(), AgentFault> {
+    pub(super) fn request(
+        &mut self,
+        body: RequestBody,
+        waiting: Waiting,
+    ) -> Result<(), AgentFault> {
         let sent = self.agent.send(body)?;
         self.pending.insert(sent, waiting);
         Ok(())

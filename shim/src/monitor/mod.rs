@@ -9,7 +9,6 @@
 mod agent;
 mod boot;
 mod clients;
-mod links;
 mod network;
 mod reports;
 mod signals;
@@ -30,7 +29,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use self::agent::{Agent, AgentFault};
 pub(crate) use self::boot::{MonitorError, boot};
 use self::clients::{ClientId, Clients};
-use self::links::Links;
+use self::network::Nics;
 pub(crate) use self::reports::Reports;
 use self::signals::{Notice, Signals};
 pub(crate) use self::streams::StandardStreams;
@@ -63,8 +62,8 @@ pub(crate) struct Monitor {
     render_server: Option<OwnedFd>,
     /// A passt's socket, while that runs.
     passt: Option<OwnedFd>,
-    /// The interfaces of the container's network namespace, if the guest has any of them.
-    links: Option<Links>,
+    /// The guest's network interfaces.
+    nics: Nics,
     phase: Phase,
     /// The VM ended, and the muxer knows.
     vm_ended: bool,
@@ -81,6 +80,10 @@ enum Waiting {
     Exec(ClientId),
     /// A client that gets the agent's answer.
     Client(ClientId),
+    /// The one who plugged a NIC into this slot.
+    Plug(ClientId, usize),
+    /// The one who wants this slot emptied.
+    Unplug(ClientId, usize),
     /// Nobody.
     Nobody,
 }
@@ -96,7 +99,6 @@ enum Ready {
     Output,
     RenderServer,
     Passt,
-    Links,
 }
 
 impl Monitor {
@@ -127,7 +129,7 @@ impl Monitor {
             reports,
             render_server,
             passt: None,
-            links: None,
+            nics: Nics::default(),
             phase: Phase::Prepared,
             vm_ended: false,
             last_session,
@@ -179,9 +181,6 @@ impl Monitor {
         }
         if let Some(passt) = &self.passt {
             watched.push((Ready::Passt, passt.as_fd()));
-        }
-        if let Some(links) = &self.links {
-            watched.push((Ready::Links, links.descriptor()));
         }
         for (id, client) in self.clients.iter() {
             watched.push((Ready::Client(id), client.as_fd()));
@@ -236,7 +235,6 @@ impl Monitor {
                 Ready::Output => {}
                 Ready::RenderServer => self.render_server_ended(),
                 Ready::Passt => self.passt_ended(),
-                Ready::Links => self.links_changed(),
             }
         }
         self.end_sessions();
@@ -268,24 +266,6 @@ impl Monitor {
         );
     }
 
-    /// The container's network is another one than at its start.
-    fn links_changed(&mut self) {
-        let Some(links) = &mut self.links else {
-            return;
-        };
-        match links.news() {
-            Ok(news) => {
-                for text in news {
-                    say(&self.error, &text);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, "watch the container's network interfaces");
-                self.links = None;
-            }
-        }
-    }
-
     fn take_messages(&mut self) -> Result<(), AgentFault> {
         while !self.phase.is_ended() {
             match self.agent.next()? {
@@ -299,6 +279,8 @@ impl Monitor {
                         Waiting::Start(client, tell) => self.started(client, tell, result),
                         Waiting::Exec(client) => self.exec_replied(client, result)?,
                         Waiting::Client(client) => self.clients.answer(client, result),
+                        Waiting::Plug(client, slot) => self.plugged(client, slot, result),
+                        Waiting::Unplug(client, slot) => self.unplugged(client, slot, result),
                         Waiting::Nobody => {}
                     }
                 }

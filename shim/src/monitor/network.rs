@@ -1,22 +1,39 @@
-//! NICs: the taps and sockets that `start` brings are plugged into the VM's slots.
+//! NICs: the taps and sockets that `start` brings are plugged into the VM's slots, and so are those
+//! that `network::watcher` brings while the container runs.
+//!
+//! The guest's agent binds and unbinds the driver. Whatever it answers, a slot is emptied when its
+//! interface is gone from the host.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 
-use krun_gpu_protocol::Interface;
+use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody};
 use krun_gpu_vmm::MicroVm;
 use krun_gpu_vmm::devices::net::{NetError, NicConfig, NicLink};
+
+use super::agent::AgentFault;
+use super::clients::ClientId;
+use super::workload::Phase;
+use super::{Monitor, Waiting};
+use crate::report;
 
 /// Why a NIC cannot be plugged in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PlugError {
-    /// `start` sent something else.
-    #[error("{interfaces} network interfaces came with {links} links; a VM has room for {room}")]
+    /// Somebody sent something else.
+    #[error("{interfaces} network interfaces came with {links} links")]
     Count {
         /// Interfaces.
         interfaces: usize,
         /// Taps or sockets.
         links: usize,
+    },
+    /// Every slot is taken.
+    #[error("network interface `{name}`: the VM has room for {room}")]
+    Full {
+        /// Its name.
+        name: String,
         /// Slots.
         room: usize,
     },
@@ -44,40 +61,156 @@ pub(super) enum PlugError {
     },
 }
 
-/// Plugs in a NIC for each of `interfaces` and notes its device.
-pub(super) fn plug(
-    vm: &MicroVm,
-    interfaces: &mut [Interface],
-    links: Vec<OwnedFd>,
-    passt: bool,
-) -> Result<(), PlugError> {
-    let slots = vm.nic_slots();
-    if interfaces.len() != links.len() || links.len() > slots.len() {
-        return Err(PlugError::Count {
-            interfaces: interfaces.len(),
-            links: links.len(),
-            room: slots.len(),
-        });
+/// Which interface is in which of the VM's slots.
+#[derive(Debug, Default)]
+pub(super) struct Nics {
+    slots: BTreeMap<String, usize>,
+}
+
+impl Nics {
+    /// Plugs in a NIC for each of `interfaces` and notes its device.
+    pub(super) fn plug_all(
+        &mut self,
+        vm: &MicroVm,
+        interfaces: &mut [Interface],
+        links: Vec<OwnedFd>,
+        passt: bool,
+    ) -> Result<(), PlugError> {
+        if interfaces.len() != links.len() {
+            return Err(PlugError::Count {
+                interfaces: interfaces.len(),
+                links: links.len(),
+            });
+        }
+        for (interface, link) in interfaces.iter_mut().zip(links) {
+            let link = match passt {
+                true => NicLink::Stream(link),
+                false => NicLink::Tap(link),
+            };
+            self.plug(vm, interface, link)?;
+        }
+        Ok(())
     }
-    for ((interface, link), slot) in interfaces.iter_mut().zip(links).zip(slots) {
+
+    /// Plugs in a NIC for `interface` and notes its device; its slot.
+    fn plug(
+        &mut self,
+        vm: &MicroVm,
+        interface: &mut Interface,
+        link: NicLink,
+    ) -> Result<usize, PlugError> {
+        let name = &interface.name;
         let mac = <[u8; 6]>::try_from(interface.mac.as_slice());
         let (Ok(mac), Ok(mtu)) = (mac, u16::try_from(interface.mtu)) else {
             return Err(PlugError::Link {
-                name: interface.name.clone(),
+                name: name.clone(),
                 length: interface.mac.len(),
                 mtu: interface.mtu,
             });
         };
-        let link = match passt {
-            true => NicLink::Stream(link),
-            false => NicLink::Tap(link),
-        };
-        interface.device = u32::try_from(slot.index()).unwrap_or(u32::MAX);
+        let slots = vm.nic_slots();
+        let mut empty = slots.iter().enumerate().filter(|(_, slot)| slot.is_empty());
+        let (number, slot) = empty.next().ok_or_else(|| PlugError::Full {
+            name: name.clone(),
+            room: slots.len(),
+        })?;
+        interface.device = device(slot.index());
         slot.plug(NicConfig { link, mac, mtu })
             .map_err(|source| PlugError::Nic {
-                name: interface.name.clone(),
+                name: name.clone(),
                 source,
             })?;
+        self.slots.insert(name.clone(), number);
+        Ok(number)
     }
-    Ok(())
+
+    /// Empties a slot.
+    fn unplug(&mut self, vm: &MicroVm, number: usize) {
+        self.slots.retain(|_, slot| *slot != number);
+        if let Some(slot) = vm.nic_slots().get(number) {
+            slot.unplug();
+        }
+    }
+}
+
+impl Monitor {
+    /// A client brings an interface.
+    pub(super) fn plug(
+        &mut self,
+        client: ClientId,
+        mut interface: Interface,
+    ) -> Result<(), AgentFault> {
+        let mut links = self.clients.take_descriptors(client);
+        let refused = match (self.phase, links.pop()) {
+            (Phase::Running, Some(link)) if links.is_empty() => {
+                match self.nics.plug(&self.vm, &mut interface, NicLink::Tap(link)) {
+                    Ok(slot) => {
+                        let body = RequestBody::AddInterface(Box::new(interface));
+                        return self.request(body, Waiting::Plug(client, slot));
+                    }
+                    Err(error) => report::chain(&error),
+                }
+            }
+            (Phase::Running, _) => "a network interface comes with one tap".to_owned(),
+            _ => NOT_RUNNING.to_owned(),
+        };
+        self.clients.answer(client, Err(refusal(refused)));
+        Ok(())
+    }
+
+    /// The agent has set it up, or not.
+    pub(super) fn plugged(
+        &mut self,
+        client: ClientId,
+        slot: usize,
+        result: Result<Reply, AgentError>,
+    ) {
+        if result.is_err() {
+            self.nics.unplug(&self.vm, slot);
+        }
+        self.clients.answer(client, result);
+    }
+
+    /// A client takes an interface away.
+    pub(super) fn unplug(&mut self, client: ClientId, name: &str) -> Result<(), AgentFault> {
+        let number = self.nics.slots.get(name).copied();
+        let slot = number.and_then(|number| self.vm.nic_slots().get(number));
+        let refused = match (self.phase, number, slot) {
+            (Phase::Running, Some(number), Some(slot)) => {
+                let device = device(slot.index());
+                let body = RequestBody::RemoveInterface { device };
+                return self.request(body, Waiting::Unplug(client, number));
+            }
+            (Phase::Running, ..) => format!("the guest has no network interface `{name}`"),
+            _ => NOT_RUNNING.to_owned(),
+        };
+        self.clients.answer(client, Err(refusal(refused)));
+        Ok(())
+    }
+
+    /// The agent has let go of it, or not.
+    pub(super) fn unplugged(
+        &mut self,
+        client: ClientId,
+        slot: usize,
+        result: Result<Reply, AgentError>,
+    ) {
+        self.nics.unplug(&self.vm, slot);
+        self.clients.answer(client, result);
+    }
+}
+
+const NOT_RUNNING: &str = "the container is not running";
+
+fn refusal(message: String) -> AgentError {
+    AgentError {
+        kind: ErrorKind::Refused,
+        message,
+        errno: 0,
+    }
+}
+
+/// A slot's device, as the agent is told.
+fn device(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
 }

@@ -8,11 +8,10 @@ use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody, WO
 
 use super::agent::AgentFault;
 use super::clients::ClientId;
-use super::links::Links;
 use super::network::PlugError;
 use super::signals::is_deadly;
 use super::streams::say;
-use super::{Monitor, Waiting, console_tail, network};
+use super::{Monitor, Waiting, console_tail};
 use crate::control;
 use crate::report;
 use crate::trace;
@@ -69,7 +68,7 @@ impl Monitor {
         let watched = watched.map(OwnedFd::try_clone).transpose();
         let plugged = watched.map_err(PlugError::Watch).and_then(|watched| {
             self.passt = watched;
-            network::plug(&self.vm, &mut interfaces, links, passt)
+            self.nics.plug_all(&self.vm, &mut interfaces, links, passt)
         });
         if let Err(error) = plugged {
             let refusal = refusal(report::chain(&error));
@@ -78,12 +77,6 @@ impl Monitor {
         }
         for notice in notices {
             say(&self.error, notice);
-        }
-        if !interfaces.is_empty() && !passt {
-            match Links::new(&interfaces) {
-                Ok(links) => self.links = Some(links),
-                Err(error) => tracing::warn!("{}", report::chain(&error)),
-            }
         }
         let id = self.agent.send(RequestBody::Start { interfaces })?;
         self.pending.insert(id, Waiting::Start(client, tell));

@@ -3,6 +3,7 @@
 //!
 //! `start` calls [`join`], since an engine may set the namespace up between `create` and `start`;
 //! the monitor plugs the taps in and the guest's agent takes over names, addresses and routes.
+//! While the container runs, [`watcher`] does so with what the engine changes.
 //! `delete` calls [`part`]. Frames are passed on by the kernel's traffic control (`redirect`), so
 //! the engine's interfaces, with their firewall rules and their neighbours, stay as they are.
 //!
@@ -15,8 +16,9 @@ mod passt;
 mod ports;
 mod redirect;
 mod tap;
+pub(crate) mod watcher;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -114,6 +116,8 @@ pub(crate) struct Network {
     pub(crate) notice: Option<String>,
     /// What is left in the namespace when the VM is gone.
     pub(crate) record: Option<NetworkRecord>,
+    /// The namespace, if what is changed there later concerns the guest.
+    pub(crate) watched: Option<File>,
 }
 
 /// What `delete` has to take out of a network namespace that is still there.
@@ -156,7 +160,8 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
     }
     let shared = has_neighbours(record.network.as_deref(), identity, pid);
     let takes_addresses = host::is_rootless();
-    namespace.enter(move || {
+    let file = namespace.file().map_err(NetworkError::Namespace)?;
+    let mut network = namespace.enter(move || {
         if has_tap()? {
             return Ok(Network::absent(TAKEN.to_owned()));
         }
@@ -164,7 +169,9 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
             return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
         }
         join_here(identity, takes_addresses)
-    })?
+    })??;
+    network.watched = network.record.is_some().then_some(file);
+    Ok(network)
 }
 
 /// For `create`: whether a container in the namespace `network`, or the host's, needs passt for

@@ -46,6 +46,11 @@ impl Namespace {
         self.identity
     }
 
+    /// A descriptor of it.
+    pub(super) fn file(&self) -> io::Result<File> {
+        self.file.try_clone()
+    }
+
     /// Whether this process is in it.
     pub(super) fn is_ours(&self) -> io::Result<bool> {
         Ok(identity(&fs::metadata("/proc/self/ns/net")?) == self.identity)

@@ -220,7 +220,7 @@ fn daemon() -> io::Result<ProcessIdentity> {
 
 /// The list of processes of the cgroup that the process `pid` is in; `None` on a host without
 /// cgroup v2.
-fn cgroup_of(pid: i32) -> io::Result<Option<File>> {
+pub(super) fn cgroup_of(pid: i32) -> io::Result<Option<File>> {
     let text = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let Some(path) = text.lines().find_map(|line| line.strip_prefix("0::/")) else {
         return Ok(None);

@@ -86,6 +86,8 @@ pub(crate) struct Record {
     pub(crate) passt: Option<ProcessIdentity>,
     /// What its standard error is told when it starts.
     pub(crate) notices: Vec<String>,
+    /// The process that follows what an engine changes in its network.
+    pub(crate) watcher: Option<ProcessIdentity>,
     /// Hooks still to run.
     pub(crate) poststart: Vec<Hook>,
     /// Hooks still to run.

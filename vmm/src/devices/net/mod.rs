@@ -4,7 +4,8 @@
 //! The VM's builder plugs one [`Net`] for each NIC that the VM may ever have, and the host's
 //! monitor keeps the [`NicSlot`]s. An empty slot is a device of type 0, which a driver leaves
 //! alone; when the container's network is known, a tap is plugged in, and the guest's agent binds
-//! the driver. So a VM can boot before an engine has set its network up.
+//! the driver. So a VM can boot before an engine has set its network up. A slot whose driver was
+//! unbound can be emptied and used again.
 //!
 //! Each NIC has a thread, which moves frames between the two virtqueues and the tap, without a
 //! copy of its own. Checksums and segmentation are left to whichever end of the link can do them:

@@ -43,7 +43,7 @@ pub(super) enum Offloaded {
     WithUdp,
 }
 
-/// A slot, for plugging a NIC into it once. Cheap to clone.
+/// A slot, for plugging NICs into it, one at a time. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct NicSlot {
     index: usize,
@@ -142,6 +142,19 @@ impl NicSlot {
         tap.set_offloads(Offloads::default())
             .map_err(NetError::Tap)?;
         self.shared.plug(Box::new(tap), mac, mtu, offloads)
+    }
+
+    /// Takes the NIC out and closes its link. A guest whose driver is still bound to it has one
+    /// that neither sends nor receives, until it lets go of it.
+    pub fn unplug(&self) {
+        // Its thread is waited for without the lock.
+        let nic = self.shared.lock().nic.take();
+        drop(nic);
+    }
+
+    /// Whether a NIC can be plugged in.
+    pub fn is_empty(&self) -> bool {
+        self.shared.lock().nic.is_none()
     }
 
     /// What went over the link; `None` for an empty slot.

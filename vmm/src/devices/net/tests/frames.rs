@@ -129,6 +129,21 @@ fn many_frames_both_ways_wrap_the_rings() {
 }
 
 #[test]
+fn a_slot_that_was_emptied_takes_another_nic() {
+    let mut guest = Guest::new(&[]);
+    for _ in 0..3 {
+        guest.works();
+        guest.exchange();
+    }
+    guest.works();
+    // A driver that holds on to a NIC that is gone.
+    guest.slot.unplug();
+    assert!(guest.slot.is_empty());
+    guest.slot.unplug();
+    guest.device.reset();
+}
+
+#[test]
 fn a_driver_that_comes_back_after_a_reset_goes_on() {
     let mut guest = Guest::new(&[]);
     guest.works();

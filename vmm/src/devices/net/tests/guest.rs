@@ -85,22 +85,10 @@ pub(super) struct Guest {
 impl Guest {
     /// A guest whose driver accepts everything but `without`, and has offered no buffer.
     pub(super) fn new(without: &[u32]) -> Self {
-        let flags = SocketFlags::CLOEXEC;
-        let (host, ours) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
         let accepted = Arc::<Mutex<Option<u64>>>::default();
         let device = Net::new();
         let slot = device.slot(7);
-        assert_eq!(device.device_type(), 0);
-        assert_eq!(device.features(), 0);
-        let wire = Pair {
-            socket: ours,
-            accepted: Arc::clone(&accepted),
-        };
-        device
-            .shared
-            .plug(Box::new(wire), MAC, MTU, Offloaded::WithUdp)
-            .unwrap();
+        let host = plug(&device, &accepted);
         let features = features(device.shared.lock().nic.as_ref().unwrap());
         let features = without
             .iter()
@@ -130,6 +118,17 @@ impl Guest {
             features: self.features,
         };
         self.device.activate(activation).unwrap();
+    }
+
+    /// Unplugs the NIC and plugs in another one, whose driver starts anew.
+    pub(super) fn exchange(&mut self) {
+        self.device.reset();
+        self.slot.unplug();
+        self.host = plug(&self.device, &self.accepted);
+        let memory = self.memory.clone();
+        self.receive = DriverQueue::new(&memory, 0x3_0000, SIZE);
+        self.transmit = DriverQueue::new(&memory, 0x4_0000, SIZE);
+        self.activate();
     }
 
     /// Offers a buffer of `length` bytes for frames.
@@ -231,6 +230,23 @@ impl Guest {
         self.send(&[0; 12], &frame);
         assert_eq!(self.host_receives()[12..], frame);
     }
+}
+
+/// Plugs a NIC into the empty slot of `device`; the host's end of its link.
+fn plug(device: &Net, accepted: &Arc<Mutex<Option<u64>>>) -> OwnedFd {
+    assert_eq!(device.device_type(), 0);
+    assert_eq!(device.features(), 0);
+    let flags = SocketFlags::CLOEXEC;
+    let (host, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+    let wire = Pair {
+        socket: ours,
+        accepted: Arc::clone(accepted),
+    };
+    device
+        .shared
+        .plug(Box::new(wire), MAC, MTU, Offloaded::WithUdp)
+        .unwrap();
+    host
 }
 
 /// Asks until there is an answer.

@@ -1,0 +1,66 @@
+//! An engine changes the networks of a container that runs: it tells no runtime.
+
+use super::rootless::as_user;
+use super::script;
+use crate::harness::{Case, Outcome, ensure, same};
+
+pub(in crate::cases) const CASES: &[Case] = &[
+    Case {
+        name: "network::connect_and_disconnect",
+        run: connect_and_disconnect,
+    },
+    Case {
+        name: "network::connect_for_a_user",
+        run: connect_for_a_user,
+    },
+];
+
+/// Another network comes, goes and comes again, and the first one is made anew.
+fn connect_and_disconnect() -> Outcome {
+    let ours = same(&script(
+        r#"podman network create --subnet 10.94.0.0/24 --opt mtu=1400 n1 >/dev/null
+        podman run -d --runtime crun --network n1 --ip 10.94.0.2 --name peer $BB sleep 1000 >/dev/null
+        podman run -d --runtime $RUNTIME --cap-add NET_RAW --ip 10.88.77.6 --mac-address 02:11:22:33:44:66 --name c $BB sleep 1000 >/dev/null
+        until_it() { podman exec c sh -c "for i in \$(seq 100); do $1 && exit; sleep 0.2; done; echo never: '$1'"; }
+        for round in 1 2; do
+            podman network connect --ip 10.94.0.9 --mac-address 02:11:22:33:44:99 n1 c
+            until_it '[ $(ip route | grep -c ^default) = 2 ]'
+            podman exec c sh -c "$look; for name in 10.94.0.1 peer 10.88.0.1; do ping -c 1 -W 10 \$name | grep -o '1 packets received'; done"
+            podman exec peer ping -c 1 -W 10 10.94.0.9 | grep -o '1 packets received'
+            podman network disconnect n1 c
+            until_it '[ ! -e /sys/class/net/eth1 ]'
+        done
+        podman exec c sh -c "$look"
+        podman network reload c >/dev/null
+        until_it 'ping -c 1 -W 1 10.88.0.1 >/dev/null 2>&1'
+        podman exec c sh -c "$look"
+        podman logs c
+        podman rm -f -t 0 c peer >/dev/null; podman network rm n1 >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout
+            .matches("eth1 02:11:22:33:44:99 1400\neth1 inet 10.94.0.9/24")
+            .count()
+            == 2
+            && ours.stdout.matches("1 packets received").count() == 8
+            && !ours.stdout.contains("never"),
+        || ours.to_string(),
+    )
+}
+
+/// The address moves to the guest; a neighbour and the port forwarder find it.
+fn connect_for_a_user() -> Outcome {
+    let ours = as_user(
+        "krun-gpu",
+        r#"podman network create n1 >/dev/null; podman network create n2 >/dev/null
+        podman run -d --runtime $RUNTIME --network n1 -p 8080:80 --name c $BB sh -c 'mkdir /w; echo served >/w/page; httpd -f -p 80 -h /w' >/dev/null
+        podman network connect n2 c
+        podman run --rm --runtime crun --network n2 $BB sh -c 'for i in $(seq 100); do wget -T 2 -q -O- http://c/page 2>/dev/null && exit; done'
+        podman network disconnect n2 c
+        gone() { ! podman exec c ls /sys/class/net/eth1 >/dev/null; }
+        patiently gone
+        patiently busybox wget -q -O- http://127.0.0.1:8080/page
+        podman rm -f -t 0 c >/dev/null; podman network rm n1 n2 >/dev/null"#,
+    )?;
+    ensure(ours.stdout == "served\nserved\n", || ours.to_string())
+}

@@ -1,0 +1,94 @@
+//! Much traffic: bulk, many connections, a smaller path.
+
+use super::script;
+use crate::harness::{Case, Outcome, ensure, same, sh};
+
+pub(in crate::cases) const CASES: &[Case] = &[
+    Case {
+        name: "network::bulk",
+        run: bulk,
+    },
+    Case {
+        name: "network::connections",
+        run: connections,
+    },
+    Case {
+        name: "network::path_mtu",
+        run: path_mtu,
+    },
+];
+
+/// 64 MiB each way arrive as they were, and the VMM does not grow by them.
+fn bulk() -> Outcome {
+    let ours = sh(&script(
+        r#"head -c 67108864 /dev/urandom >/tmp/bulk; sum=$(md5sum </tmp/bulk)
+        podman run -d --runtime $RUNTIME --name c $BB sh -c 'mkdir /w; echo ready >/w/page; httpd -f -p 80 -h /w' >/dev/null
+        ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
+        patiently busybox wget -q -O- http://$ip/page
+        busybox httpd -f -p 8099 -h /tmp & server=$!
+        files() { ls /proc/$pid/fd | wc -l; }
+        before=$(files)
+        podman exec c sh -c 'wget -q -O /w/bulk http://10.88.0.1:8099/bulk; md5sum </w/bulk' | grep -qF "$sum" && echo received
+        busybox wget -q -O- http://$ip/bulk | md5sum | grep -qF "$sum" && echo sent
+        [ $(files) -le $((before + 4)) ] && echo no descriptors lost
+        kill $server; rm /tmp/bulk; podman rm -f -t 0 c >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout == "ready\nreceived\nsent\nno descriptors lost\n",
+        || ours.to_string(),
+    )
+}
+
+/// 200 connections at a time, each closed in one direction before the answer, and 200 short ones.
+fn connections() -> Outcome {
+    let ours = same(&script(
+        r#"serve='import hashlib,socket,threading
+def one(c):
+    with c:
+        h=hashlib.md5()
+        while b:=c.recv(65536): h.update(b)
+        c.sendall(h.digest())
+s=socket.create_server(("",7000),backlog=512)
+while True: threading.Thread(target=one,args=(s.accept()[0],),daemon=True).start()'
+        podman run -d --runtime $RUNTIME $tools --name c $BB /usr/bin/python3 -c "$serve" >/dev/null
+        ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
+        patiently socat -u OPEN:/dev/null TCP:$ip:7000
+        files() { ls /proc/$pid/fd | wc -l; }
+        before=$(files)
+        timeout 120 python3 - $ip <<'EOF'
+import hashlib, os, socket, sys
+def connect(): return socket.create_connection((sys.argv[1], 7000), 60)
+def answer(c):
+    c.shutdown(socket.SHUT_WR)
+    with c: return c.recv(16, socket.MSG_WAITALL)
+data = os.urandom(65536)
+many = [connect() for _ in range(200)]
+for c in many: c.sendall(data)
+print(sum(answer(c) == hashlib.md5(data).digest() for c in many), "at a time")
+print(sum(answer(connect()) == hashlib.md5().digest() for _ in range(200)), "short ones")
+EOF
+        few() { [ $(files) -le $((before + 4)) ]; }
+        patiently few && echo no descriptors lost
+        podman rm -f -t 0 c >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout == "200 at a time\n200 short ones\nno descriptors lost\n",
+        || ours.to_string(),
+    )
+}
+
+/// A router with a smaller MTU behind the host: its word reaches the container's kernel.
+fn path_mtu() -> Outcome {
+    let ours = same(&script(
+        r#"ip netns add far; ip link add krun-far type veth peer name eth0 netns far; inside="ip netns exec far"
+        ip addr add 10.78.0.1/24 dev krun-far; ip link set krun-far mtu 1300 up
+        $inside ip addr add 10.78.0.2/24 dev eth0; $inside ip link set eth0 up; $inside ip route add default via 10.78.0.1
+        $inside busybox nc -l -p 7000 </dev/null >/tmp/far & far=$!
+        listens() { $inside ss -ltn | grep -q :7000; }
+        patiently listens
+        podman run --rm --runtime $RUNTIME $tools $BB sh -c '
+            head -c 1000000 /dev/zero | /usr/bin/timeout 60 /usr/bin/socat -u - TCP:10.78.0.2:7000; ip route get 10.78.0.2 | grep -o "mtu 1300"'
+        wait $far; wc -c </tmp/far; rm /tmp/far; ip netns del far"#,
+    ))?;
+    ensure(ours.stdout == "mtu 1300\n1000000\n", || ours.to_string())
+}
