@@ -52,6 +52,8 @@ pub(crate) struct Config {
     pub(crate) allowed_annotations: Vec<String>,
     /// Whether config.json's `vm` section counts.
     pub(crate) allow_vm_section: bool,
+    /// Whether the host's kernel moves a VM's frames, where /dev/vhost-net opens.
+    pub(crate) vhost_net: bool,
     /// The section `[gpu]`.
     pub(crate) gpu: GpuPolicy,
 }
@@ -89,6 +91,7 @@ impl Default for Config {
                 .map(str::to_owned)
                 .collect(),
             allow_vm_section: false,
+            vhost_net: true,
             gpu: GpuPolicy::default(),
         }
     }

@@ -22,13 +22,14 @@ use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockError};
 use crate::event_loop::EventLoop;
 use crate::exit::ExitLatch;
-use crate::layout::{Layout, MEMORY_GRANULE};
+use crate::layout::{Layout, MEMORY_GRANULE, Range};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::micro_vm::MicroVm;
 use crate::sys::{self, HypervisorError, Vm};
 use crate::vcpu::Machine;
 use crate::virtio::VirtioDevice;
-use crate::virtio::mmio::{Transport, registers::QUEUE_NOTIFY};
+use crate::virtio::mmio::Transport;
+use crate::virtio::mmio::registers::{INTERRUPT_ACK, QUEUE_NOTIFY};
 
 /// APIC ids are eight bits, of which one value means everybody and one is the IOAPIC's.
 const MOST_VCPUS: u8 = 254;
@@ -135,7 +136,7 @@ impl<'a> Slots<'a> {
         }
     }
 
-    fn plug(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), BuildError> {
+    fn plug(&mut self, device: Box<dyn VirtioDevice>) -> Result<Range, BuildError> {
         let index = self.transports.len();
         let (registers, line) = Layout::device(index)
             .zip(Layout::device_line(index))
@@ -152,14 +153,18 @@ impl<'a> Slots<'a> {
             interrupt,
             doorbells,
         ));
-        Ok(())
+        Ok(registers)
     }
 
     /// A place for a NIC that may come later.
     fn plug_nic(&mut self) -> Result<NicSlot, BuildError> {
         let net = Net::new();
         let slot = net.slot(self.transports.len());
-        self.plug(Box::new(net))?;
+        let registers = self.plug(Box::new(net))?;
+        // A NIC's interrupts need no acknowledgement: the kernel drops the most frequent one, which
+        // would be an exit for each interrupt. It keeps the eventfd, to which nobody listens.
+        let used = virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_VRING;
+        self.vm.doorbell(registers.start + INTERRUPT_ACK, used)?;
         Ok(slot)
     }
 }

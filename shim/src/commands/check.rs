@@ -98,6 +98,7 @@ fn look() -> Vec<Item> {
         .as_ref()
         .map(|config| config.gpu.clone())
         .unwrap_or_default();
+    let wants_vhost = config.as_ref().is_ok_and(|config| config.vhost_net);
     let paths = |with_gpu| match &config {
         Ok(config) => install::paths(config, with_gpu),
         Err(_) => install::paths(&Config::default(), with_gpu),
@@ -118,7 +119,11 @@ fn look() -> Vec<Item> {
         Item::new("cgroups", Verdict::Failed, cgroups()),
         Item::new("user namespaces", Verdict::Missing, user_namespaces()),
         Item::new("network", Verdict::Missing, tun()),
-        Item::new("network: vhost-net", Verdict::Missing, Ok(vhost_net())),
+        Item::new(
+            "network: vhost-net",
+            Verdict::Missing,
+            vhost_net(wants_vhost),
+        ),
         Item::new("network: passt", Verdict::Missing, passt()),
     ];
     gpu::use_driver_files(&policy);
@@ -179,14 +184,21 @@ fn tun() -> Result<String, String> {
     }
 }
 
-/// It is not used yet: a NIC's frames are moved by a thread of the VMM.
-fn vhost_net() -> String {
-    let device = "/dev/vhost-net";
-    let found = match File::options().read(true).write(true).open(device) {
-        Ok(_) => "it is there".to_owned(),
-        Err(error) => report::io_words(&error),
-    };
-    format!("{device}: {found}; not used, a thread of the VMM moves frames")
+/// Without it a thread of the VMM moves frames.
+fn vhost_net(wanted: bool) -> Result<String, String> {
+    let device = network::VHOST;
+    match network::open_vhost() {
+        Ok(_) if wanted => Ok(format!("{device} moves frames in the host's kernel")),
+        Ok(_) => Ok(format!(
+            "a thread of the VMM moves frames: {} says vhost_net = false",
+            config::PATH
+        )),
+        Err(error) => Err(format!(
+            "{device}: {}; a thread of the VMM moves frames instead. `modprobe vhost_net` loads its \
+             driver; an ordinary user needs a place in its group",
+            report::io_words(&error)
+        )),
+    }
 }
 
 /// Containers with a network of their own run without it.

@@ -92,7 +92,7 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
         .collect();
     let request = Request::Start {
         interfaces: network.interfaces,
-        passt: network.passt.is_some(),
+        links: network.kind,
         notices,
         tell,
     };

@@ -16,8 +16,8 @@ use serde::{Serialize, de::DeserializeOwned};
 /// How long a message may take to be sent before the other side counts as dead.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 
-/// Descriptors that come with one message at most: taps for `start`.
-const DESCRIPTORS: usize = 8;
+/// Descriptors that come with one message at most: taps and as many vhost-nets for `start`.
+const DESCRIPTORS: usize = 16;
 
 /// A stream of frames.
 #[derive(Debug)]

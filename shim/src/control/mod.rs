@@ -13,6 +13,8 @@ use krun_gpu_protocol::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::network::LinkKind;
+
 pub(crate) use channel::Channel;
 pub(crate) use client::{Connection, ControlError, listen};
 
@@ -29,13 +31,13 @@ pub(crate) fn ask(directory: &std::path::Path, request: &Request) -> Result<Repl
 /// What a client asks.
 #[derive(Debug, Deserialize, Serialize)]
 pub(crate) enum Request {
-    /// Run the workload (`start`) with these network interfaces, for each of which the frame
-    /// carries a tap, or a socket of passt's.
+    /// Run the workload (`start`) with these network interfaces; the frame carries what leads
+    /// to them.
     Start {
         /// The interfaces; their devices are the monitor's to choose.
         interfaces: Vec<Interface>,
-        /// The descriptors are sockets.
-        passt: bool,
+        /// What the descriptors are.
+        links: LinkKind,
         /// What the container's standard error should say first: what it shares with nobody.
         notices: Vec<String>,
         /// Whether the container's standard error should say why it did not start: the caller's,
@@ -63,7 +65,8 @@ pub(crate) enum Request {
     Processes,
     /// Send a signal to every process of the container (`kill --all`).
     SignalAll(i32),
-    /// Give the guest another network interface (`network::watcher`), whose tap the frame carries.
+    /// Give the guest another network interface (`network::watcher`), whose tap the frame carries,
+    /// and maybe a vhost-net.
     Plug(Box<Interface>),
     /// Take the network interface of this name from the guest; its tap is gone with the answer.
     Unplug(String),

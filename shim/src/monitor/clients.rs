@@ -165,10 +165,10 @@ impl Monitor {
         match request {
             Request::Start {
                 interfaces,
-                passt,
+                links,
                 notices,
                 tell,
-            } => self.start((id, tell), interfaces, passt, &notices),
+            } => self.start((id, tell), interfaces, links, &notices),
             Request::Exec(process) => self.exec(id, *process),
             Request::Signal(number) => match self.clients.session(id) {
                 Some(session) => {

@@ -16,6 +16,7 @@ use super::agent::AgentFault;
 use super::clients::ClientId;
 use super::workload::Phase;
 use super::{Monitor, Waiting};
+use crate::network::LinkKind;
 use crate::report;
 
 /// Why a NIC cannot be plugged in.
@@ -73,19 +74,28 @@ impl Nics {
         &mut self,
         vm: &MicroVm,
         interfaces: &mut [Interface],
-        links: Vec<OwnedFd>,
-        passt: bool,
+        mut links: Vec<OwnedFd>,
+        kind: LinkKind,
     ) -> Result<(), PlugError> {
-        if interfaces.len() != links.len() {
+        let count = interfaces.len();
+        let wanted = match kind {
+            LinkKind::Taps | LinkKind::Sockets => count,
+            LinkKind::TapsAndVhosts => 2 * count,
+        };
+        if links.len() != wanted {
             return Err(PlugError::Count {
-                interfaces: interfaces.len(),
+                interfaces: count,
                 links: links.len(),
             });
         }
+        let mut vhosts = links.split_off(count).into_iter();
         for (interface, link) in interfaces.iter_mut().zip(links) {
-            let link = match passt {
-                true => NicLink::Stream(link),
-                false => NicLink::Tap(link),
+            let link = match kind {
+                LinkKind::Sockets => NicLink::Stream(link),
+                LinkKind::Taps | LinkKind::TapsAndVhosts => NicLink::Tap {
+                    tap: link,
+                    vhost: vhosts.next(),
+                },
             };
             self.plug(vm, interface, link)?;
         }
@@ -140,10 +150,11 @@ impl Monitor {
         client: ClientId,
         mut interface: Interface,
     ) -> Result<(), AgentFault> {
-        let mut links = self.clients.take_descriptors(client);
-        let refused = match (self.phase, links.pop()) {
-            (Phase::Running, Some(link)) if links.is_empty() => {
-                match self.nics.plug(&self.vm, &mut interface, NicLink::Tap(link)) {
+        let mut links = self.clients.take_descriptors(client).into_iter();
+        let refused = match (self.phase, links.next(), links.next(), links.next()) {
+            (Phase::Running, Some(tap), vhost, None) => {
+                let link = NicLink::Tap { tap, vhost };
+                match self.nics.plug(&self.vm, &mut interface, link) {
                     Ok(slot) => {
                         let body = RequestBody::AddInterface(Box::new(interface));
                         return self.request(body, Waiting::Plug(client, slot));
@@ -151,7 +162,7 @@ impl Monitor {
                     Err(error) => report::chain(&error),
                 }
             }
-            (Phase::Running, _) => "a network interface comes with one tap".to_owned(),
+            (Phase::Running, ..) => "a network interface comes with one tap".to_owned(),
             _ => NOT_RUNNING.to_owned(),
         };
         self.clients.answer(client, Err(refusal(refused)));

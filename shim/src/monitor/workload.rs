@@ -13,6 +13,7 @@ use super::signals::is_deadly;
 use super::streams::say;
 use super::{Monitor, Waiting, console_tail};
 use crate::control;
+use crate::network::LinkKind;
 use crate::report;
 use crate::trace;
 
@@ -45,12 +46,12 @@ impl Phase {
 }
 
 impl Monitor {
-    /// `start` was called, with a tap for each of these interfaces.
+    /// `start` was called, with a link for each of these interfaces.
     pub(super) fn start(
         &mut self,
         (client, tell): (ClientId, bool),
         mut interfaces: Vec<Interface>,
-        passt: bool,
+        kind: LinkKind,
         notices: &[String],
     ) -> Result<(), AgentFault> {
         let refusal = |message: String| AgentError {
@@ -64,11 +65,11 @@ impl Monitor {
             self.clients.answer(client, Err(refusal));
             return Ok(());
         }
-        let watched = links.first().filter(|_| passt);
+        let watched = links.first().filter(|_| kind == LinkKind::Sockets);
         let watched = watched.map(OwnedFd::try_clone).transpose();
         let plugged = watched.map_err(PlugError::Watch).and_then(|watched| {
             self.passt = watched;
-            self.nics.plug_all(&self.vm, &mut interfaces, links, passt)
+            self.nics.plug_all(&self.vm, &mut interfaces, links, kind)
         });
         if let Err(error) = plugged {
             let refusal = refusal(report::chain(&error));

@@ -30,7 +30,8 @@ use serde::{Deserialize, Serialize};
 use self::namespace::Namespace;
 pub(crate) use self::passt::find as find_passt;
 pub(crate) use self::ports::Ports;
-pub(crate) use self::tap::DEVICE as TUN;
+pub(crate) use self::tap::{DEVICE as TUN, VHOST, open_vhost};
+use crate::config::{self, Config, ConfigError};
 use crate::host;
 use crate::state::{Container, ProcessIdentity};
 
@@ -98,9 +99,43 @@ pub(crate) enum NetworkError {
     /// It said why it did not.
     #[error("start passt for the container's network: {0}")]
     PasstSaid(String),
+    /// The host's configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The thread in the namespace.
     #[error("start a thread for the container's network namespace")]
     Thread(#[source] io::Error),
+}
+
+/// What leads from a VM's NICs to the container's network.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub(crate) enum LinkKind {
+    /// Taps.
+    #[default]
+    Taps,
+    /// Taps, and after the last one a vhost-net for each of them.
+    TapsAndVhosts,
+    /// Sockets of passt's.
+    Sockets,
+}
+
+/// How interfaces are joined on this host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Manner {
+    /// Their addresses move to the guest.
+    takes_addresses: bool,
+    /// The host's kernel moves frames, where it can.
+    vhost: bool,
+}
+
+impl Manner {
+    /// This host's and its configuration's.
+    pub(crate) fn here() -> Result<Self, NetworkError> {
+        Ok(Self {
+            takes_addresses: host::is_rootless(),
+            vhost: Config::load(Path::new(config::PATH))?.vhost_net,
+        })
+    }
 }
 
 /// A container's network, joined.
@@ -108,8 +143,10 @@ pub(crate) enum NetworkError {
 pub(crate) struct Network {
     /// The guest's interfaces; their devices are not chosen yet.
     pub(crate) interfaces: Vec<Interface>,
-    /// A tap for each of them, or a socket of passt's.
+    /// What leads to them.
     pub(crate) links: Vec<OwnedFd>,
+    /// What that is.
+    pub(crate) kind: LinkKind,
     /// The passt at the other end.
     pub(crate) passt: Option<ProcessIdentity>,
     /// What the user should know of it.
@@ -159,7 +196,7 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
         return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
     }
     let shared = has_neighbours(record.network.as_deref(), identity, pid);
-    let takes_addresses = host::is_rootless();
+    let manner = Manner::here()?;
     let file = namespace.file().map_err(NetworkError::Namespace)?;
     let mut network = namespace.enter(move || {
         if has_tap()? {
@@ -168,7 +205,7 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
         if shared || ports.is_some() || passt::is_here() {
             return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
         }
-        join_here(identity, takes_addresses)
+        join_here(identity, manner)
     })??;
     network.watched = network.record.is_some().then_some(file);
     Ok(network)
@@ -248,10 +285,7 @@ fn has_tap() -> Result<bool, NetworkError> {
     Ok(links.iter().any(|link| link.name.starts_with(TAP_PREFIX)))
 }
 
-fn join_here(
-    namespace: namespace::Identity,
-    takes_addresses: bool,
-) -> Result<Network, NetworkError> {
+fn join_here(namespace: namespace::Identity, manner: Manner) -> Result<Network, NetworkError> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let (joined, others): (Vec<Link>, Vec<Link>) = links
@@ -273,11 +307,17 @@ fn join_here(
         ..Network::default()
     };
     let names: Vec<String> = joined.iter().map(|link| link.name.clone()).collect();
+    let mut vhosts = Vec::new();
     for (number, link) in joined.iter().enumerate() {
-        match join_one(&mut netlink, number, link, takes_addresses) {
-            Ok((interface, tap)) => {
+        match join_one(&mut netlink, number, link, manner) {
+            Ok(Joined {
+                interface,
+                tap,
+                vhost,
+            }) => {
                 network.interfaces.push(interface);
                 network.links.push(tap);
+                vhosts.extend(vhost);
             }
             Err(error) => {
                 // The taps go with their descriptors; the first failure is the one to tell.
@@ -287,6 +327,10 @@ fn join_here(
             }
         }
     }
+    if !vhosts.is_empty() && vhosts.len() == network.links.len() {
+        network.links.append(&mut vhosts);
+        network.kind = LinkKind::TapsAndVhosts;
+    }
     network.record = (!names.is_empty()).then_some(NetworkRecord {
         namespace,
         interfaces: names,
@@ -294,22 +338,36 @@ fn join_here(
     Ok(network)
 }
 
+/// An interface that was joined.
+struct Joined {
+    interface: Interface,
+    tap: OwnedFd,
+    vhost: Option<OwnedFd>,
+}
+
 fn join_one(
     netlink: &mut Netlink,
     number: usize,
     link: &Link,
-    takes_addresses: bool,
-) -> Result<(Interface, OwnedFd), NetworkError> {
+    manner: Manner,
+) -> Result<Joined, NetworkError> {
     let mut interface = interface::read(netlink, link)?;
     let name = format!("{TAP_PREFIX}{number}");
     let (descriptor, tap) = tap::make(netlink, &name, link)?;
     redirect::between(netlink, link, &tap)?;
-    if takes_addresses && let Err(error) = local::lead_to_guest(netlink, link, &tap, &mut interface)
+    if manner.takes_addresses
+        && let Err(error) = local::lead_to_guest(netlink, link, &tap, &mut interface)
     {
         let _ = redirect::remove(netlink, link);
         return Err(error);
     }
-    Ok((interface, descriptor))
+    // Without it, a thread of the VMM does its work.
+    let vhost = manner.vhost.then(open_vhost).and_then(Result::ok);
+    Ok(Joined {
+        interface,
+        tap: descriptor,
+        vhost,
+    })
 }
 
 fn part_here(names: &[String]) -> Result<(), NetworkError> {

@@ -24,7 +24,7 @@ use krun_gpu_protocol::{Address, Interface, Route};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, bind, socketpair};
 
 use super::ports::Ports;
-use super::{Network, NetworkError, TAP_PREFIX, interface};
+use super::{LinkKind, Network, NetworkError, TAP_PREFIX, interface};
 use crate::state::ProcessIdentity;
 
 /// The namespace's loopback, as the guest calls it.
@@ -97,6 +97,7 @@ pub(super) fn join_here(
     Ok(Network {
         interfaces: vec![interface],
         links: vec![ours],
+        kind: LinkKind::Sockets,
         passt: Some(process),
         ..Network::default()
     })

@@ -11,6 +11,15 @@ use super::NetworkError;
 /// The device that makes them.
 pub(crate) const DEVICE: &str = "/dev/net/tun";
 
+/// The device that lets the host's kernel move a tap's frames to and from a VM.
+pub(crate) const VHOST: &str = "/dev/vhost-net";
+
+/// Opens a vhost-net for one tap. Not every host has it, nor for everybody.
+pub(crate) fn open_vhost() -> io::Result<OwnedFd> {
+    let file = OpenOptions::new().read(true).write(true).open(VHOST)?;
+    Ok(file.into())
+}
+
 /// Makes a tap called `name` in this thread's network namespace, for the frames of `link`.
 pub(super) fn make(
     netlink: &mut Netlink,

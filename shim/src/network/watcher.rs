@@ -22,10 +22,9 @@ use krun_gpu_netlink::{Link, Netlink, NetlinkError, Watch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
-use super::{TAP_PREFIX, join_one, passt, redirect};
+use super::{Joined, Manner, NetworkError, TAP_PREFIX, join_one, passt, redirect};
 use crate::control::{Connection, ControlError, Reply, Request};
 use crate::descriptors;
-use crate::host;
 use crate::report;
 use crate::state::ProcessIdentity;
 
@@ -55,6 +54,9 @@ pub(crate) enum WatchError {
     /// The interfaces.
     #[error("watch the container's network interfaces")]
     Netlink(#[from] NetlinkError),
+    /// How they are joined.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// The monitor.
     #[error(transparent)]
     Control(#[from] ControlError),
@@ -118,7 +120,7 @@ struct Watcher<'a> {
     connection: &'a Connection,
     netlink: Netlink,
     watch: Watch,
-    takes_addresses: bool,
+    manner: Manner,
     /// The interfaces that the guest has, or cannot have, by their numbers.
     known: BTreeMap<u32, Known>,
 }
@@ -151,7 +153,7 @@ impl<'a> Watcher<'a> {
         nix::unistd::setsid().map_err(|error| step("leave the caller's session")(error.into()))?;
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|error| step("enter the container's network namespace")(error.into()))?;
-        let takes_addresses = host::is_rootless();
+        let manner = Manner::here()?;
         keep_rights()?;
         let watch = Watch::open()?;
         let mut netlink = Netlink::open()?;
@@ -163,7 +165,7 @@ impl<'a> Watcher<'a> {
         Ok(Self {
             connection,
             watch,
-            takes_addresses,
+            manner,
             known: known.collect(),
             netlink,
         })
@@ -216,7 +218,7 @@ impl<'a> Watcher<'a> {
         for index in gone {
             if let Some(Known { link, place }) = self.known.remove(&index)
                 && place != Place::Outside
-                && let Err(reason) = self.ask(&Request::Unplug(link.name.clone()), None)?
+                && let Err(reason) = self.ask(&Request::Unplug(link.name.clone()), &[])?
             {
                 self.tell(
                     &format!("was taken away and not from the VM: {reason}"),
@@ -247,14 +249,18 @@ impl<'a> Watcher<'a> {
             return Ok(Err("it is no Ethernet".to_owned()));
         }
         let number = self.free_number()?;
-        let joined = join_one(&mut self.netlink, number, link, self.takes_addresses);
-        let (interface, tap) = match joined {
+        let Joined {
+            interface,
+            tap,
+            vhost,
+        } = match join_one(&mut self.netlink, number, link, self.manner) {
             Ok(joined) => joined,
             // It went while we looked: that is heard of, too.
             Err(error) => return Ok(Err(report::chain(&error))),
         };
-        let result = self.ask(&Request::Plug(Box::new(interface)), Some(&tap))?;
-        drop(tap);
+        let links: Vec<OwnedFd> = [tap].into_iter().chain(vhost).collect();
+        let result = self.ask(&Request::Plug(Box::new(interface)), &links)?;
+        drop(links);
         if result.is_err() {
             // Its reason is the one to tell.
             let _ = redirect::remove(&mut self.netlink, link);
@@ -273,13 +279,9 @@ impl<'a> Watcher<'a> {
     }
 
     /// Asks the monitor for something; its refusal's reason.
-    fn ask(
-        &self,
-        request: &Request,
-        tap: Option<&OwnedFd>,
-    ) -> Result<Result<(), String>, WatchError> {
-        let taps: Vec<_> = tap.iter().map(AsFd::as_fd).collect();
-        self.connection.send(request, &taps)?;
+    fn ask(&self, request: &Request, links: &[OwnedFd]) -> Result<Result<(), String>, WatchError> {
+        let links: Vec<_> = links.iter().map(AsFd::as_fd).collect();
+        self.connection.send(request, &links)?;
         match self.connection.receive()? {
             Reply::Failed(error) => Ok(Err(error.to_string())),
             _ => Ok(Ok(())),
@@ -289,7 +291,7 @@ impl<'a> Watcher<'a> {
     /// Says what became of an interface.
     fn tell(&self, what: &str, link: &Link) -> Result<(), WatchError> {
         let text = format!("network interface `{}` {what}", link.name);
-        self.ask(&Request::Notice(text), None).map(|_| ())
+        self.ask(&Request::Notice(text), &[]).map(|_| ())
     }
 
     /// Leaves the interfaces as they were; `delete` knows of those that `start` joined.

@@ -1,8 +1,9 @@
-//! A container's network next to crun's: throughput, connections, round trips, and what a NIC adds
-//! to a container's start.
+//! A container's network next to crun's: throughput and its cost, connections, round trips, and what
+//! a NIC adds to a container's start.
 //!
 //! Server and client are iperf3 and Python of the host's, shown to the container; the client runs
-//! on the host. `passt` is krun-gpu with `--network host`.
+//! on the host. `vhost` and `thread` are krun-gpu with either mover of frames, `passt` is krun-gpu
+//! with `--network host`. The machine's whole CPU time is counted, both ends and the guest.
 
 use std::fmt::Write as _;
 use std::time::Instant;
@@ -16,19 +17,25 @@ use crate::harness::{ensure, images};
 /// Rounds of each figure.
 const ROUNDS: usize = 3;
 
-/// Who is measured: a name, the runtime, the network.
-const SUBJECTS: [(&str, &str, &str); 3] = [
-    ("crun", "crun", "podman"),
-    ("krun-gpu", "krun-gpu", "podman"),
+/// Who is measured: a name, the runtime, whether with vhost-net, the network.
+const SUBJECTS: [(&str, &str, bool, &str); 4] = [
+    ("crun", "crun", false, "podman"),
+    ("vhost", "krun-gpu", true, "podman"),
+    ("thread", "krun-gpu", false, "podman"),
     (
         "passt",
         "krun-gpu",
+        false,
         "host --annotation io.krun-gpu.ports=5201,5300",
     ),
 ];
 
+/// Lines of [`MEASURE`].
+const FIGURES: usize = 8;
+
 /// Starts the servers, waits for them, and prints a figure on each line.
 const MEASURE: &str = r#"
+mkdir -p /etc/krun-gpu; trap 'rm -r /etc/krun-gpu' EXIT; echo "vhost_net = $VHOST" >/etc/krun-gpu/config.toml
 serve='import socket,threading
 def one(c):
     with c:
@@ -45,6 +52,9 @@ ip=$(podman inspect bench --format '{{.NetworkSettings.IPAddress}}'); ip=${ip:-1
 python3 - $ip <<'EOF'
 import json, socket, statistics, subprocess, sys, time
 ip = sys.argv[1]
+def busy():
+    user, nice, system, idle, wait, irq, soft = map(int, open("/proc/stat").readline().split()[1:8])
+    return (user + nice + system + irq + soft) / 100
 def connect():
     c = socket.create_connection((ip, 5300), 30); c.setsockopt(6, 1, 1)
     c.sendall(b"x"); assert c.recv(1) == b"x"
@@ -54,8 +64,11 @@ for attempt in range(300):
     except (OSError, AssertionError): time.sleep(0.1)
 for name, more in [("to the container, one stream", []), ("from the container, one stream", ["-R"]),
                    ("to the container, four streams", ["-P", "4"]), ("from the container, four streams", ["-R", "-P", "4"])]:
+    before = busy()
     out = subprocess.run(["iperf3", "-c", ip, "-t", "2", "-J"] + more, capture_output=True, timeout=60)
-    print("Mbit/s " + name, json.loads(out.stdout)["end"]["sum_received"]["bits_per_second"] / 1e6, sep="|")
+    after = busy(); received = json.loads(out.stdout)["end"]["sum_received"]
+    print("Mbit/s " + name, received["bits_per_second"] / 1e6, sep="|")
+    if "one" in name: print("Gbit per CPU second " + name, received["bytes"] * 8e-9 / (after - before), sep="|")
 start = time.monotonic(); count = 0
 while time.monotonic() < start + 2: connect().close(); count += 1
 print("connections/s", count / (time.monotonic() - start), sep="|")
@@ -73,10 +86,13 @@ pub(super) fn traffic() -> Result<(), Failed> {
     // Figures by name, in the order of the first round, each with a list for every subject.
     let mut figures: Vec<(String, [Vec<f64>; SUBJECTS.len()])> = Vec::new();
     for _ in 0..ROUNDS {
-        for (subject, (_, runtime, network)) in SUBJECTS.iter().enumerate() {
-            let output = sh_with(runtime, &format!("NETWORK='{network}'\n{MEASURE}"))?;
+        for (subject, (_, runtime, vhost, network)) in SUBJECTS.iter().enumerate() {
+            let output = sh_with(
+                runtime,
+                &format!("VHOST={vhost} NETWORK='{network}'\n{MEASURE}"),
+            )?;
             ensure(
-                output.status == 0 && output.stdout.lines().count() == 6,
+                output.status == 0 && output.stdout.lines().count() == FIGURES,
                 || output.to_string(),
             )?;
             for (name, value) in output.stdout.lines().filter_map(|line| {
@@ -98,7 +114,7 @@ pub(super) fn traffic() -> Result<(), Failed> {
         let mut line = format!("  {name}:");
         for ((subject, ..), value) in SUBJECTS.iter().zip(medians) {
             // Writing to a string cannot fail.
-            let _ = write!(line, " {subject} {value:.0} ({:.2})", value / medians[0]);
+            let _ = write!(line, " {subject} {value:.1} ({:.2})", value / medians[0]);
         }
         println!("{line}");
     }

@@ -74,6 +74,8 @@ pub struct Interrupt {
     status: Arc<AtomicU32>,
     line: Arc<EventFd>,
     config_changes: Arc<AtomicU32>,
+    /// Bits of the register that are set whatever the driver acknowledges.
+    standing: Arc<AtomicU32>,
 }
 
 impl Interrupt {
@@ -83,6 +85,7 @@ impl Interrupt {
             status,
             line,
             config_changes: Arc::default(),
+            standing: Arc::default(),
         }
     }
 
@@ -100,6 +103,29 @@ impl Interrupt {
     /// ConfigGeneration: another value after each change of the configuration space.
     pub(crate) fn config_generation(&self) -> u32 {
         self.config_changes.load(Ordering::SeqCst)
+    }
+
+    /// Sets bit 0 of the status register until the device is reset, whatever the driver
+    /// acknowledges: a driver that looks in vain at its queues has lost nothing. The host's kernel
+    /// may then raise the line, and nobody has to hear of an acknowledgement.
+    pub(crate) fn stand(&self) {
+        let used = virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_VRING;
+        self.standing.store(used, Ordering::SeqCst);
+    }
+
+    /// The line itself.
+    pub(crate) fn line(&self) -> &EventFd {
+        &self.line
+    }
+
+    /// The bits that stand.
+    pub(crate) fn standing(&self) -> u32 {
+        self.standing.load(Ordering::SeqCst)
+    }
+
+    /// The device was reset.
+    pub(crate) fn reset(&self) {
+        self.standing.store(0, Ordering::SeqCst);
     }
 
     fn signal(&self, bit: u32) {

@@ -15,6 +15,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
         name: "network::rootless_bridge_and_slirp",
         run: rootless_bridge_and_slirp,
     },
+    Case {
+        name: "network::rootless_host",
+        run: rootless_host,
+    },
 ];
 
 /// Runs `text` for the ordinary user, on a host that has an address of its own.
@@ -66,4 +70,23 @@ fn rootless_bridge_and_slirp() -> Outcome {
     ensure(ours.stdout == "served\nserved\nserved\n", || {
         ours.to_string()
     })
+}
+
+/// The host's network, through a passt of the user's.
+fn rootless_host() -> Outcome {
+    let text = r#"podman run -d --runtime $RUNTIME --network host --annotation io.krun-gpu.ports=8095 --name c $BB sh -c 'mkdir /w; echo served >/w/page; httpd -f -p 8095 -h /w' >/dev/null
+        patiently busybox wget -q -O- http://127.0.0.1:8095/page
+        patiently busybox wget -q -O- http://192.0.2.10:8095/page
+        mkdir /tmp/out; echo outside >/tmp/out/page; busybox httpd -f -p 8097 -h /tmp/out & server=$!
+        # The host's own address has another name in a VM.
+        own=192.0.2.10; [ $RUNTIME = crun ] || own=169.254.77.3
+        podman exec c sh -c "for i in \$(seq 50); do wget -T 10 -q -O- http://$own:8097/page && break; sleep 0.2; done; ip -o -4 addr show dev dummy0 | grep -o 192.0.2.10/24"
+        kill $server; rm -r /tmp/out; podman rm -f -t 0 c >/dev/null; pgrep passt || echo none left"#;
+    let crun = as_user("crun", text)?;
+    let ours = as_user("krun-gpu", text)?;
+    ensure(
+        crun.stdout == ours.stdout
+            && ours.stdout == "served\nserved\noutside\n192.0.2.10/24\nnone left\n",
+        || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
+    )
 }

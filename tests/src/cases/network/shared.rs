@@ -13,6 +13,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: host_network,
     },
     Case {
+        name: "network::host_network_ipv6",
+        run: host_network_ipv6,
+    },
+    Case {
         name: "network::pod_of_two",
         run: pod_of_two,
     },
@@ -25,6 +29,24 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: pod,
     },
 ];
+
+/// IPv6 through passt: a neighbour of the host's is reached, and so is a server in the guest.
+fn host_network_ipv6() -> Outcome {
+    let ours = same(&script(
+        r#"ip link add dummy1 type dummy; ip addr add 192.0.2.20/24 dev dummy1; ip addr add fd96::20/64 dev dummy1 nodad
+        ip link set dummy1 up; ip route add default via 192.0.2.1 dev dummy1
+        serve='mkdir /w; echo at $0 >/w/page; httpd -f -p [::]:$0 -h /w'
+        podman network create --subnet 10.95.0.0/24 --ipv6 --subnet fd95::/64 n6 >/dev/null
+        podman run -d --runtime crun --network n6 --ip6 fd95::9 --name peer $BB sh -c "$serve" 80 >/dev/null
+        podman run -d --runtime $RUNTIME --network host --annotation io.krun-gpu.ports=8095 --name c $BB sh -c "$serve" 8095 >/dev/null
+        patiently busybox wget -q -O- http://[fd96::20]:8095/page
+        podman exec c sh -c 'for i in $(seq 50); do wget -T 10 -q -O- http://[fd95::9]/page && break; sleep 0.2; done; ip -o -6 addr show dev dummy1 scope global | grep -o fd96::20/64'
+        podman rm -f -t 0 c peer >/dev/null; podman network rm n6 >/dev/null; ip link del dummy1"#,
+    ))?;
+    ensure(ours.stdout == "at 8095\nat 80\nfd96::20/64\n", || {
+        ours.to_string()
+    })
+}
 
 /// Another container's network: localhost both ways, its published ports, and it keeps all it had.
 fn shared_with_others() -> Outcome {

@@ -7,8 +7,8 @@
 //! the driver. So a VM can boot before an engine has set its network up. A slot whose driver was
 //! unbound can be emptied and used again.
 //!
-//! Each NIC has a thread, which moves frames between the two virtqueues and the tap, without a
-//! copy of its own. Checksums and segmentation are left to whichever end of the link can do them:
+//! Frames between the two virtqueues and a tap are moved by vhost-net in the host's kernel, where
+//! there is one (`mover`), else by a thread for each NIC, without a copy of its own. Checksums and segmentation are left to whichever end of the link can do them:
 //! the headers in front of the frames say what is left to do, and the host's kernel does it.
 //!
 //! What the guest can do: send whatever frames it likes, as a container with CAP_NET_RAW can. A
@@ -18,6 +18,7 @@
 
 mod counters;
 mod header;
+mod mover;
 mod receive;
 mod slot;
 mod stream;
@@ -108,6 +109,9 @@ pub enum NetError {
     /// The descriptor is no tap, or none that can be used.
     #[error("set up the tap of a NIC")]
     Tap(#[source] io::Error),
+    /// The descriptor is no vhost-net, or none that can be used.
+    #[error("set up vhost-net for a NIC")]
+    Vhost(#[source] io::Error),
     /// There is no epoll to be had.
     #[error("set up the poll of a NIC's thread")]
     Poll(#[source] io::Error),
@@ -140,11 +144,9 @@ fn features(nic: &Nic) -> u64 {
         Offloaded::WithoutUdp => (&OFFLOADS, &[]),
         Offloaded::WithUdp => (&OFFLOADS, &UDP_FEATURES),
     };
-    FEATURES
-        .iter()
-        .chain(offloads)
-        .chain(udp)
-        .fold(0, |features, feature| features | 1 << feature)
+    let all = FEATURES.iter().chain(offloads).chain(udp);
+    let features = all.fold(0, |features, feature| features | 1 << feature);
+    nic.mover.limit(features)
 }
 
 impl VirtioDevice for Net {
@@ -180,7 +182,7 @@ impl VirtioDevice for Net {
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
         let host = |source| ActivateError::Host {
             device: NAME,
-            action: "hand the queues to the NIC's thread",
+            action: "hand the queues over",
             source,
         };
         let event_idx = activation.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
@@ -196,11 +198,12 @@ impl VirtioDevice for Net {
         };
         let receive = next(RECEIVE)?;
         let transmit = next(TRANSMIT)?;
-        let state = self.shared.lock();
-        let Some(nic) = &state.nic else {
+        let mut state = self.shared.lock();
+        let Some(nic) = &mut state.nic else {
             return Err(host(io::Error::other("the slot is empty")));
         };
-        nic.worker
+        activation.interrupt.stand();
+        nic.mover
             .activate(Active {
                 memory: activation.memory,
                 interrupt: activation.interrupt,
@@ -215,9 +218,9 @@ impl VirtioDevice for Net {
     }
 
     fn reset(&mut self) {
-        let state = self.shared.lock();
-        if let Some(nic) = &state.nic
-            && let Err(error) = nic.worker.deactivate()
+        let mut state = self.shared.lock();
+        if let Some(nic) = &mut state.nic
+            && let Err(error) = nic.mover.deactivate()
         {
             tracing::warn!(%error, "reset a NIC");
         }

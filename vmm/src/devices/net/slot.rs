@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::NetError;
-use super::counters::{Counters, NetStatistics};
+use super::counters::NetStatistics;
+use super::mover::Mover;
 use super::stream::{FrameStream, LONGEST_MTU};
-use super::wire::Wire;
-use super::worker::WorkerHandle;
 use crate::sys::tap::{Offloads, Tap};
+use crate::sys::vhost::VhostNet;
 
 /// The least MTU of an Ethernet interface, and the one that every link of the Internet has.
 const LEAST_MTU: u16 = 68;
@@ -28,8 +28,14 @@ pub struct NicConfig {
 /// Where a NIC's frames go.
 #[derive(Debug)]
 pub enum NicLink {
-    /// A tap with virtio-net headers (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR).
-    Tap(OwnedFd),
+    /// A tap with virtio-net headers (IFF_TAP, IFF_NO_PI, IFF_VNET_HDR), and an open
+    /// /dev/vhost-net, if the host's kernel is to move its frames.
+    Tap {
+        /// The tap.
+        tap: OwnedFd,
+        /// Its vhost-net.
+        vhost: Option<OwnedFd>,
+    },
     /// A stream socket: whole frames with their length in front, as passt speaks.
     Stream(OwnedFd),
 }
@@ -67,8 +73,7 @@ pub(super) struct Nic {
     pub(super) mac: [u8; 6],
     pub(super) mtu: u16,
     pub(super) offloads: Offloaded,
-    pub(super) counters: Arc<Counters>,
-    pub(super) worker: WorkerHandle,
+    pub(super) mover: Mover,
 }
 
 impl Shared {
@@ -78,7 +83,7 @@ impl Shared {
 
     pub(super) fn plug(
         &self,
-        wire: Box<dyn Wire>,
+        mover: impl FnOnce() -> Result<Mover, NetError>,
         mac: [u8; 6],
         mtu: u16,
         offloads: Offloaded,
@@ -90,14 +95,11 @@ impl Shared {
         if state.nic.is_some() {
             return Err(NetError::Taken);
         }
-        let counters = Arc::<Counters>::default();
-        let worker = WorkerHandle::start(wire, Arc::clone(&counters))?;
         state.nic = Some(Nic {
             mac,
             mtu,
             offloads,
-            counters,
-            worker,
+            mover: mover()?,
         });
         Ok(())
     }
@@ -117,16 +119,16 @@ impl NicSlot {
     /// itself: somebody in it has to bind the driver.
     pub fn plug(&self, config: NicConfig) -> Result<(), NetError> {
         let NicConfig { link, mac, mtu } = config;
-        let descriptor = match link {
-            NicLink::Tap(descriptor) => descriptor,
+        let (descriptor, vhost) = match link {
+            NicLink::Tap { tap, vhost } => (tap, vhost),
             NicLink::Stream(socket) => {
                 let failed = |source| NetError::Socket { mtu, source };
                 if mtu > LONGEST_MTU {
                     return Err(failed(io::ErrorKind::InvalidInput.into()));
                 }
                 let wire = FrameStream::new(socket).map_err(failed)?;
-                let wire = Box::new(wire);
-                return self.shared.plug(wire, mac, mtu, Offloaded::Nothing);
+                let mover = || Mover::thread(Box::new(wire));
+                return self.shared.plug(mover, mac, mtu, Offloaded::Nothing);
             }
         };
         let tap = Tap::new(descriptor).map_err(NetError::Tap)?;
@@ -141,7 +143,14 @@ impl NicSlot {
         };
         tap.set_offloads(Offloads::default())
             .map_err(NetError::Tap)?;
-        self.shared.plug(Box::new(tap), mac, mtu, offloads)
+        let mover = || match vhost {
+            Some(device) => {
+                let vhost = VhostNet::new(device).map_err(NetError::Vhost)?;
+                Ok(Mover::Kernel { vhost, tap })
+            }
+            None => Mover::thread(Box::new(tap)),
+        };
+        self.shared.plug(mover, mac, mtu, offloads)
     }
 
     /// Takes the NIC out and closes its link. A guest whose driver is still bound to it has one
@@ -157,9 +166,10 @@ impl NicSlot {
         self.shared.lock().nic.is_none()
     }
 
-    /// What went over the link; `None` for an empty slot.
+    /// What went over the link; `None` for an empty slot, and where the host's kernel moves the
+    /// frames.
     pub fn statistics(&self) -> Option<NetStatistics> {
         let state = self.shared.lock();
-        state.nic.as_ref().map(|nic| nic.counters.statistics())
+        state.nic.as_ref()?.mover.statistics()
     }
 }

@@ -12,6 +12,7 @@ pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod thread;
 mod vcpu;
+pub(crate) mod vhost;
 mod vm;
 pub(crate) mod window;
 

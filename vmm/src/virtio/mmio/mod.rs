@@ -106,6 +106,7 @@ impl Transport {
             *queue = QueueSetup::new(queue.max_size());
         }
         self.interrupt_status.store(0, Ordering::SeqCst);
+        self.interrupt.reset();
         self.status = Status::default();
         self.device_features_select = 0;
         self.driver_features_select = 0;
@@ -131,7 +132,9 @@ impl Transport {
             },
             reg::QUEUE_NUM_MAX => self.queue().map_or(0, |queue| u32::from(queue.max_size())),
             reg::QUEUE_READY => self.queue().map_or(0, |queue| u32::from(queue.ready)),
-            reg::INTERRUPT_STATUS => self.interrupt_status.load(Ordering::SeqCst),
+            reg::INTERRUPT_STATUS => {
+                self.interrupt_status.load(Ordering::SeqCst) | self.interrupt.standing()
+            }
             reg::STATUS => self.status.bits(),
             reg::SHM_LEN_LOW => half(self.shared_memory().1, Half::Low),
             reg::SHM_LEN_HIGH => half(self.shared_memory().1, Half::High),

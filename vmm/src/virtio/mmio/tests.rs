@@ -197,6 +197,23 @@ fn interrupts_set_the_status_until_acknowledged() {
 }
 
 #[test]
+fn a_status_that_stands_is_not_acknowledged_away() {
+    let mut guest = Guest::new();
+    guest.negotiate(VERSION_1);
+    guest.set(reg::STATUS, 15);
+    let interrupt = guest.seen.lock().expect("lock").activations[0]
+        .interrupt
+        .clone();
+    interrupt.stand();
+    interrupt.line().write(1).expect("raise");
+    assert_eq!(guest.line.read().expect("pulsed"), 1);
+    guest.set(reg::INTERRUPT_ACK, 1);
+    assert_eq!(guest.get(reg::INTERRUPT_STATUS), 1);
+    guest.set(reg::STATUS, 0);
+    assert_eq!(guest.get(reg::INTERRUPT_STATUS), 0);
+}
+
+#[test]
 fn features_must_be_offered_and_modern() {
     for features in [0, FEATURE, VERSION_1 | 1 << 6, VERSION_1 | 1 << 63] {
         let mut guest = Guest::new();

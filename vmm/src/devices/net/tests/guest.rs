@@ -12,6 +12,7 @@ use rustix::net::{
 use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap, VolatileSlice};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use super::super::mover::Mover;
 use super::super::slot::Offloaded;
 use super::super::wire::Wire;
 use super::super::{Net, NicSlot, features};
@@ -244,7 +245,12 @@ fn plug(device: &Net, accepted: &Arc<Mutex<Option<u64>>>) -> OwnedFd {
     };
     device
         .shared
-        .plug(Box::new(wire), MAC, MTU, Offloaded::WithUdp)
+        .plug(
+            || Mover::thread(Box::new(wire)),
+            MAC,
+            MTU,
+            Offloaded::WithUdp,
+        )
         .unwrap();
     host
 }
