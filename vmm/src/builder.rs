@@ -165,6 +165,14 @@ impl<'a> Slots<'a> {
         // would be an exit for each interrupt. It keeps the eventfd, to which nobody listens.
         let used = virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_VRING;
         self.vm.doorbell(registers.start + INTERRUPT_ACK, used)?;
+        let memory_slot = memory::PAGE_SLOTS + u32::try_from(slot.index()).unwrap_or(0);
+        let length = usize::try_from(registers.length).unwrap_or_default();
+        let page = self
+            .vm
+            .register_page(memory_slot, registers.start, length)?;
+        let transport = self.transports.pop();
+        self.transports
+            .extend(transport.map(|transport| transport.with_page(page)));
         Ok(slot)
     }
 }

@@ -22,6 +22,9 @@ pub type GuestMemory = Arc<GuestMemoryMmap>;
 /// The memory slot of the window; RAM has those below.
 const WINDOW_SLOT: u32 = 2;
 
+/// The first memory slot of those for pages of registers.
+pub(crate) const PAGE_SLOTS: u32 = 16;
+
 /// Reserves the guest's RAM and gives it to the VM, one slot for each side of the hole.
 pub(crate) fn create(layout: Layout, vm: &Vm) -> Result<GuestMemory, MemoryError> {
     let mut regions = Vec::new();

@@ -4,6 +4,7 @@
 //! from the local APIC's TSC-deadline mode, which [`Vm::new`] insists on.
 
 use std::os::fd::{FromRawFd, IntoRawFd, OwnedFd};
+use std::sync::Arc;
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_userspace_memory_region};
 use kvm_ioctls::{Cap, IoEventAddress, Kvm, VmFd};
@@ -11,7 +12,7 @@ use vmm_sys_util::errno::Error as Errno;
 use vmm_sys_util::eventfd::EventFd;
 
 use super::vcpu::Vcpu;
-use super::{HypervisorError, cpuid};
+use super::{HypervisorError, RegisterPage, cpuid};
 use crate::layout;
 use crate::sys::BootState;
 
@@ -19,13 +20,17 @@ use crate::sys::BootState;
 const API_VERSION: i32 = 12;
 
 /// What the VMM cannot do without.
-const NEEDED: [(Cap, &str); 8] = [
+const NEEDED: [(Cap, &str); 9] = [
     (
         Cap::Irqchip,
         "in-kernel interrupt controllers (KVM_CAP_IRQCHIP)",
     ),
     (Cap::Irqfd, "irqfd (KVM_CAP_IRQFD)"),
     (Cap::Ioeventfd, "ioeventfd (KVM_CAP_IOEVENTFD)"),
+    (
+        Cap::ReadonlyMem,
+        "memory that is only read (KVM_CAP_READONLY_MEM)",
+    ),
     (Cap::UserMemory, "user memory (KVM_CAP_USER_MEMORY)"),
     (
         Cap::ImmediateExit,
@@ -42,7 +47,7 @@ const NEEDED: [(Cap, &str); 8] = [
 /// A virtual machine.
 #[derive(Debug)]
 pub(crate) struct Vm {
-    fd: VmFd,
+    fd: Arc<VmFd>,
     cpuid: CpuId,
     vcpus: u8,
     nested: bool,
@@ -80,7 +85,7 @@ impl Vm {
         fd.create_irq_chip()
             .map_err(HypervisorError::vm("creating the interrupt controllers"))?;
         Ok(Self {
-            fd,
+            fd: Arc::new(fd),
             cpuid,
             vcpus,
             nested,
@@ -132,6 +137,20 @@ impl Vm {
             .register_irqfd(&eventfd, line)
             .map_err(HypervisorError::vm("connecting an interrupt line"))?;
         Ok(eventfd)
+    }
+
+    /// A page of registers at `address`, in the memory slot `slot`.
+    pub(crate) fn register_page(
+        &self,
+        slot: u32,
+        address: u64,
+        length: usize,
+    ) -> Result<RegisterPage, HypervisorError> {
+        let page = super::mapping::reserve(length).map_err(|source| HypervisorError::Vm {
+            action: "making a page of registers",
+            source,
+        })?;
+        Ok(RegisterPage::new(Arc::clone(&self.fd), slot, address, page))
     }
 
     /// An eventfd that is written, with no exit to this process, whenever the guest writes

@@ -21,6 +21,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::{ActivateError, Activation, ActiveQueue, Interrupt, VirtioDevice};
 use crate::memory::GuestMemory;
+use crate::sys::RegisterPage;
 use queue::{Half, InvalidQueue, QueueSetup, half, set_half};
 use registers as reg;
 use status::{Request, Status};
@@ -40,6 +41,8 @@ pub(crate) struct Transport {
     queue_select: u32,
     queues: Vec<QueueSetup>,
     shared_memory_select: u32,
+    /// The registers as the guest reads them without an exit.
+    page: Option<RegisterPage>,
 }
 
 impl Transport {
@@ -71,6 +74,16 @@ impl Transport {
             queue_select: 0,
             queues,
             shared_memory_select: 0,
+            page: None,
+        }
+    }
+
+    /// Lets the guest read registers without an exit while the driver runs, if the device's
+    /// interrupt stands (see [`Interrupt::stand`]): none of them changes then, but by a write.
+    pub(crate) fn with_page(self, page: RegisterPage) -> Self {
+        Self {
+            page: Some(page),
+            ..self
         }
     }
 
@@ -86,6 +99,9 @@ impl Transport {
 
     /// The guest writes `data` at `offset`.
     pub(crate) fn write(&mut self, offset: u64, data: &[u8]) {
+        if !matches!(offset, reg::INTERRUPT_ACK | reg::QUEUE_NOTIFY) {
+            self.hide_page();
+        }
         if let Some(offset) = offset.checked_sub(reg::CONFIG) {
             if self.status.driven() {
                 self.device.write_config(offset, data);
@@ -97,6 +113,7 @@ impl Transport {
 
     /// Stops the device, whatever its state.
     pub(crate) fn reset(&mut self) {
+        self.hide_page();
         self.device.reset();
         for doorbell in &self.doorbells {
             // Nothing to read is fine: the doorbell is not rung.
@@ -255,6 +272,34 @@ impl Transport {
             self.device.reset();
             self.status.set_needs_reset();
             self.interrupt.signal_config();
+        } else if self.interrupt.standing() != 0 {
+            self.show_page();
+        }
+    }
+
+    fn show_page(&mut self) {
+        let Some(mut page) = self.page.take() else {
+            return;
+        };
+        let mut contents = vec![0; page.size()];
+        let config = usize::try_from(reg::CONFIG).unwrap_or_default();
+        let (registers, rest) = contents.split_at_mut(config.min(page.size()));
+        for (offset, word) in (0..).step_by(4).zip(registers.chunks_exact_mut(4)) {
+            self.read(offset, word);
+        }
+        self.read(reg::CONFIG, rest);
+        if let Err(error) = page.show(&contents) {
+            tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "a guest's reads of a device's registers stay exits"
+            );
+        }
+        self.page = Some(page);
+    }
+
+    fn hide_page(&mut self) {
+        if let Some(page) = &mut self.page {
+            page.hide();
         }
     }
 
