@@ -185,7 +185,9 @@ fn scripts(cases: &[Case]) -> Vec<(&'static str, String)> {
     let mut scripts = Vec::new();
     for source in SOURCES {
         let mut items = Vec::new();
-        for item in source.split("\n}\n").flat_map(|text| text.split("\"#;\n")) {
+        let lists = source.split("\n];\n");
+        let texts = lists.flat_map(|text| text.split("\n}\n"));
+        for item in texts.flat_map(|text| text.split("\"#;\n")) {
             items.extend(item.split_inclusive("\";\n"));
         }
         let constant = |item: &&&str| item.contains("\nconst ");
