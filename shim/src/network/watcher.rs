@@ -76,6 +76,7 @@ pub(crate) fn spawn(
     command
         .arg0("krun-gpu")
         .arg(COMMAND)
+        .arg("--")
         .args(names)
         .stdin(Stdio::from(connection.as_fd().try_clone_to_owned()?))
         .stdout(Stdio::from(namespace))
