@@ -15,6 +15,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use caps::{CapSet, Capability};
 use clap::Args;
@@ -34,6 +35,9 @@ const COMMAND: &str = "network-watch";
 /// An engine has made an interface when nothing has changed for so many milliseconds: addresses
 /// come before it is up, routes after.
 const QUIET: u16 = 400;
+
+/// So long is waited for a gateway, which not every network has: a busy machine may be late.
+const MADE: Duration = Duration::from_secs(2);
 
 /// Options of `network-watch`.
 #[derive(Debug, Args)]
@@ -124,6 +128,8 @@ struct Watcher<'a> {
     manner: Manner,
     /// The interfaces that the guest has, or cannot have, by their numbers.
     known: BTreeMap<u32, Known>,
+    /// When the others were first seen.
+    seen: BTreeMap<u32, Instant>,
 }
 
 struct Known {
@@ -168,6 +174,7 @@ impl<'a> Watcher<'a> {
             watch,
             manner,
             known: known.collect(),
+            seen: BTreeMap::new(),
             netlink,
         })
     }
@@ -193,21 +200,23 @@ impl<'a> Watcher<'a> {
             if watched[1].any().unwrap_or(true) {
                 return Ok(());
             }
-            settling = found > 0;
-            match settling {
-                true => self.watch.clear().map_err(|error| {
-                    WatchError::Step("hear of the container's network interfaces", error)
-                })?,
-                false => match self.follow() {
+            settling = match found {
+                0 => match self.follow() {
                     Err(WatchError::Control(ControlError::Ended)) => return Ok(()),
                     result => result?,
                 },
-            }
+                _ => {
+                    self.watch.clear().map_err(|error| {
+                        WatchError::Step("hear of the container's network interfaces", error)
+                    })?;
+                    true
+                }
+            };
         }
     }
 
-    /// Makes the guest's interfaces those of the namespace.
-    fn follow(&mut self) -> Result<(), WatchError> {
+    /// Makes the guest's interfaces those of the namespace. Whether to look again soon.
+    fn follow(&mut self) -> Result<bool, WatchError> {
         let links = self.netlink.links()?;
         let is_there = |index: &u32| links.iter().any(|link| link.index == *index);
         let gone: Vec<u32> = self
@@ -227,9 +236,15 @@ impl<'a> Watcher<'a> {
                 )?;
             }
         }
+        self.seen.retain(|index, _| is_there(index));
+        let mut again = false;
         for link in links {
             let ours = link.name.starts_with(TAP_PREFIX);
             if !link.up || link.loopback || ours || self.known.contains_key(&link.index) {
+                continue;
+            }
+            if !self.is_made(&link)? {
+                again = true;
                 continue;
             }
             let place = match self.join(&link)? {
@@ -241,7 +256,17 @@ impl<'a> Watcher<'a> {
             };
             self.known.insert(link.index, Known { link, place });
         }
-        Ok(())
+        Ok(again)
+    }
+
+    /// Whether an interface has all that it will have.
+    fn is_made(&mut self, link: &Link) -> Result<bool, WatchError> {
+        let seen = self.seen.entry(link.index).or_insert_with(Instant::now);
+        if seen.elapsed() >= MADE {
+            return Ok(true);
+        }
+        let routes = self.netlink.routes(link.index)?;
+        Ok(routes.iter().any(|route| route.gateway.is_some()))
     }
 
     /// Gives the guest another interface; or why not.
