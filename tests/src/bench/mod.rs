@@ -25,7 +25,7 @@ const PLAIN: [fn() -> Result<(), Failed>; 4] =
 const GPU: [fn() -> Result<(), Failed>; 3] = [gpu::start, gpu::compute, llama::run];
 
 /// Those of networks.
-const NET: [fn() -> Result<(), Failed>; 2] = [net::start, net::traffic];
+const NET: [fn() -> Result<(), Failed>; 2] = [net::traffic, net::start];
 
 /// Runs the benchmarks of `subject`, `gpu`, `net` or everything else; fails when one could not be
 /// measured.

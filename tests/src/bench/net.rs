@@ -85,8 +85,8 @@ pub(super) fn traffic() -> Result<(), Failed> {
     images::busybox()?;
     // Figures by name, in the order of the first round, each with a list for every subject.
     let mut figures: Vec<(String, [Vec<f64>; SUBJECTS.len()])> = Vec::new();
-    for _ in 0..ROUNDS {
-        for (subject, (_, runtime, vhost, network)) in SUBJECTS.iter().enumerate() {
+    for round in 1..=ROUNDS {
+        for (subject, (name, runtime, vhost, network)) in SUBJECTS.iter().enumerate() {
             let output = sh_with(
                 runtime,
                 &format!("VHOST={vhost} NETWORK='{network}'\n{MEASURE}"),
@@ -95,6 +95,10 @@ pub(super) fn traffic() -> Result<(), Failed> {
                 output.status == 0 && output.stdout.lines().count() == FIGURES,
                 || output.to_string(),
             )?;
+            eprintln!(
+                "round {round}, {name}: {}",
+                output.stdout.replace('\n', "; ")
+            );
             for (name, value) in output.stdout.lines().filter_map(|line| {
                 let (name, value) = line.split_once('|')?;
                 Some((name, value.parse().ok()?))
