@@ -27,8 +27,11 @@ pub trait VirtioDevice: Debug + Send {
     /// adds and insists on.
     fn features(&self) -> u64;
 
-    /// Copies configuration space from `offset` into `data`; what lies beyond reads as zero.
-    fn read_config(&self, offset: u64, data: &mut [u8]);
+    /// Copies configuration space from `offset` into `data`; what lies beyond reads as zero, as
+    /// does all of it unless the device has one.
+    fn read_config(&self, _offset: u64, data: &mut [u8]) {
+        data.fill(0);
+    }
 
     /// Writes configuration space. Most devices have nothing to write there.
     fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
@@ -57,6 +60,27 @@ pub struct Activation {
     pub interrupt: Interrupt,
     /// The features that the driver accepted.
     pub features: u64,
+}
+
+impl Activation {
+    /// Takes a queue without which `device` cannot work.
+    pub(crate) fn take(
+        &mut self,
+        device: &'static str,
+        queue: usize,
+    ) -> Result<ActiveQueue, ActivateError> {
+        let taken = self.queues.get_mut(queue).and_then(Option::take);
+        taken.ok_or(ActivateError::QueueMissing { device, queue })
+    }
+}
+
+/// Copies the configuration `space` from `offset` into `data`, and zeroes from its end on.
+pub(crate) fn copy_config(space: &[u8], offset: u64, data: &mut [u8]) {
+    let start = usize::try_from(offset).unwrap_or(usize::MAX);
+    let rest = space.iter().copied().skip(start);
+    for (to, from) in data.iter_mut().zip(rest.chain(std::iter::repeat(0))) {
+        *to = from;
+    }
 }
 
 /// A queue and the doorbell that the guest rings for it.

@@ -3,4 +3,5 @@
 pub(crate) mod device;
 pub(crate) mod mmio;
 
+pub(crate) use device::copy_config;
 pub use device::{ActivateError, Activation, ActiveQueue, Interrupt, VirtioDevice};

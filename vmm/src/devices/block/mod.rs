@@ -32,7 +32,7 @@ use self::disk::Disk;
 #[cfg(fuzzing)]
 pub use self::request::fuzz;
 use super::queue_worker::{Job, Serve, Worker};
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::{ActivateError, Activation, VirtioDevice, copy_config};
 
 const NAME: &str = "block";
 const QUEUE_SIZES: [u16; 1] = [128];
@@ -113,23 +113,15 @@ impl VirtioDevice for Block {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = self.space.as_bytes().iter().copied().skip(start);
-        for (to, from) in data.iter_mut().zip(rest.chain(std::iter::repeat(0))) {
-            *to = from;
-        }
+        copy_config(self.space.as_bytes(), offset, data);
     }
 
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let queue = activation.queues.into_iter().next().flatten();
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         // Section 5.2.5: who cannot flush has its writes on the disk when they are answered.
         let flushes = activation.features & 1 << VIRTIO_BLK_F_FLUSH != 0;
         self.write_through.store(!flushes, Ordering::Release);
         let job = Job {
-            queue: queue.ok_or(ActivateError::QueueMissing {
-                device: NAME,
-                queue: 0,
-            })?,
+            queue: activation.take(NAME, 0)?,
             memory: activation.memory,
             interrupt: activation.interrupt,
             event_idx: activation.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0,

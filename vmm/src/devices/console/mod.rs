@@ -53,25 +53,17 @@ impl VirtioDevice for Console {
         &QUEUE_SIZES
     }
 
+    /// Without size and ports, so without a configuration.
     fn features(&self) -> u64 {
         1 << VIRTIO_RING_F_EVENT_IDX
     }
 
-    /// Size and ports mean something only with features that are not offered.
-    fn read_config(&self, _offset: u64, data: &mut [u8]) {
-        data.fill(0);
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let queue = activation.queues.into_iter().nth(TRANSMIT).flatten();
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let log = self.log.clone();
         let mut buffer = vec![0; 4096];
         let served = ServedQueue {
             device: NAME,
-            queue: queue.ok_or(ActivateError::QueueMissing {
-                device: NAME,
-                queue: TRANSMIT,
-            })?,
+            queue: activation.take(NAME, TRANSMIT)?,
             memory: activation.memory,
             interrupt: activation.interrupt,
             limit: WAKE_LIMIT,

@@ -33,7 +33,7 @@ use vm_memory::GuestMemoryMmap;
 pub use self::config::{FsConfig, Graft};
 use self::tree::Tree;
 use super::queue_worker::{Job, Serve, Worker};
-use crate::virtio::device::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::{ActivateError, Activation, VirtioDevice, copy_config};
 
 /// The size of the high-priority queue, which carries small messages.
 const PRIORITY_QUEUE_SIZE: u16 = 128;
@@ -109,11 +109,7 @@ impl VirtioDevice for Fs {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = self.space.iter().copied().skip(start);
-        for (to, from) in data.iter_mut().zip(rest.chain(std::iter::repeat(0))) {
-            *to = from;
-        }
+        copy_config(&self.space, offset, data);
     }
 
     fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {

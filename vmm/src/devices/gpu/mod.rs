@@ -40,7 +40,7 @@ use zerocopy::byteorder::little_endian::U32;
 
 use crate::memory::Window;
 use crate::sys::thread;
-use crate::virtio::{ActivateError, Activation, VirtioDevice};
+use crate::virtio::{ActivateError, Activation, VirtioDevice, copy_config};
 
 pub use control::{Control, MOST_CONTEXTS, MOST_MAPPED, MOST_RESOURCES, QueueKind, Reply};
 pub use renderer::Fence;
@@ -52,6 +52,8 @@ use worker::{Message, Queues, Worker};
 const NAME: &str = "gpu";
 /// Sizes of the control queue and the cursor queue, as Linux's driver likes them.
 const QUEUE_SIZES: [u16; 2] = [256, 16];
+const CONTROL: usize = 0;
+const CURSOR: usize = 1;
 /// Shared memory region of the window (`VIRTIO_GPU_SHM_ID_HOST_VISIBLE`).
 const WINDOW_REGION: u8 = 1;
 
@@ -181,36 +183,22 @@ impl VirtioDevice for Gpu {
     /// for each set that is announced.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let space: [U32; 4] = [0, 0, 0, 1].map(U32::new);
-        let start = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = space.as_bytes().iter().copied().skip(start);
-        for (to, from) in data.iter_mut().zip(rest.chain(std::iter::repeat(0))) {
-            *to = from;
-        }
+        copy_config(space.as_bytes(), offset, data);
     }
 
     fn shared_memory(&self, id: u8) -> Option<(u64, u64)> {
         (id == WINDOW_REGION).then_some(self.window)
     }
 
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let Activation {
-            memory,
-            queues,
-            interrupt,
-            ..
-        } = activation;
-        let mut queues = queues.into_iter();
-        let control = queues.next().flatten();
-        let control = control.ok_or(ActivateError::QueueMissing {
-            device: NAME,
-            queue: 0,
-        })?;
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
+        let control = activation.take(NAME, CONTROL)?;
+        let cursor = activation.take(NAME, CURSOR).ok();
         let (reply, answer) = sync_channel(1);
         let queues = Box::new(Queues::new(
             control,
-            queues.next().flatten(),
-            memory,
-            interrupt,
+            cursor,
+            activation.memory,
+            activation.interrupt,
         ));
         let host = |source| ActivateError::Host {
             device: NAME,

@@ -41,7 +41,7 @@ use virtio_bindings::virtio_net::{
 use virtio_bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_queue::QueueT;
 
-use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice, copy_config};
 
 pub use counters::NetStatistics;
 use header::Rules;
@@ -172,32 +172,23 @@ impl VirtioDevice for Net {
             config[..6].copy_from_slice(&nic.mac);
             config[10..].copy_from_slice(&nic.mtu.to_le_bytes());
         }
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = config.get(skip..).unwrap_or_default();
-        for (index, byte) in data.iter_mut().enumerate() {
-            *byte = rest.get(index).copied().unwrap_or_default();
-        }
+        copy_config(&config, offset, data);
     }
 
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let host = |source| ActivateError::Host {
             device: NAME,
             action: "hand the queues over",
             source,
         };
         let event_idx = activation.features & 1 << VIRTIO_RING_F_EVENT_IDX != 0;
-        let mut queues = activation.queues.into_iter();
-        let mut next = |index| -> Result<ActiveQueue, ActivateError> {
-            let missing = ActivateError::QueueMissing {
-                device: NAME,
-                queue: index,
-            };
-            let mut queue = queues.next().flatten().ok_or(missing)?;
+        let mut take = |index| -> Result<ActiveQueue, ActivateError> {
+            let mut queue = activation.take(NAME, index)?;
             queue.queue.set_event_idx(event_idx);
             Ok(queue)
         };
-        let receive = next(RECEIVE)?;
-        let transmit = next(TRANSMIT)?;
+        let receive = take(RECEIVE)?;
+        let transmit = take(TRANSMIT)?;
         let mut state = self.shared.lock();
         let Some(nic) = &mut state.nic else {
             return Err(host(io::Error::other("the slot is empty")));

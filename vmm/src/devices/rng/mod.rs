@@ -52,18 +52,10 @@ impl VirtioDevice for Rng {
     }
 
     /// The device has no configuration space.
-    fn read_config(&self, _offset: u64, data: &mut [u8]) {
-        data.fill(0);
-    }
-
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
-        let queue = activation.queues.into_iter().next().flatten();
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let served = ServedQueue {
             device: NAME,
-            queue: queue.ok_or(ActivateError::QueueMissing {
-                device: NAME,
-                queue: 0,
-            })?,
+            queue: activation.take(NAME, 0)?,
             memory: activation.memory,
             interrupt: activation.interrupt,
             limit: WAKE_LIMIT,

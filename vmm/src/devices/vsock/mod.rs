@@ -40,7 +40,7 @@ use virtio_bindings::bindings::virtio_ring::VIRTIO_RING_F_EVENT_IDX;
 use virtio_bindings::virtio_ids::VIRTIO_ID_VSOCK;
 use virtio_queue::QueueT;
 
-use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice};
+use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice, copy_config};
 
 pub use endpoint::EndpointError;
 pub use handle::{Attached, Token, VsockHandle, VsockListener};
@@ -153,27 +153,18 @@ impl VirtioDevice for Vsock {
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let config = u64::from(self.guest_cid).to_le_bytes();
-        let skip = usize::try_from(offset).unwrap_or(usize::MAX);
-        let rest = config.get(skip..).unwrap_or_default();
-        for (index, byte) in data.iter_mut().enumerate() {
-            *byte = rest.get(index).copied().unwrap_or_default();
-        }
+        copy_config(&config, offset, data);
     }
 
-    fn activate(&mut self, activation: Activation) -> Result<(), ActivateError> {
+    fn activate(&mut self, mut activation: Activation) -> Result<(), ActivateError> {
         let event_idx = activation.features & FEATURE_EVENT_IDX != 0;
-        let mut queues = activation.queues.into_iter();
-        let mut next = |index| -> Result<ActiveQueue, ActivateError> {
-            let missing = ActivateError::QueueMissing {
-                device: NAME,
-                queue: index,
-            };
-            let mut queue = queues.next().flatten().ok_or(missing)?;
+        let mut take = |index| -> Result<ActiveQueue, ActivateError> {
+            let mut queue = activation.take(NAME, index)?;
             queue.queue.set_event_idx(event_idx);
             Ok(queue)
         };
-        let receive = next(RECEIVE)?;
-        let transmit = next(TRANSMIT)?;
+        let receive = take(RECEIVE)?;
+        let transmit = take(TRANSMIT)?;
         let queues = Queues::new(activation.memory, activation.interrupt, receive, transmit);
         let host = |source| ActivateError::Host {
             device: NAME,
