@@ -202,15 +202,15 @@ fn top() -> Outcome {
 fn quadlet() -> Outcome {
     let ours = same(
         r#"d=$(mktemp -d); service=/sys/fs/cgroup/quadlet; mkdir $service $d/units
-           printf '[Container]\nImage=localhost/busybox\nContainerName=q\nNetwork=none\nPodmanArgs=--runtime=%s\nExec=sh -c "env | grep ^A= >/v/out; sleep 1000"\nVolume=%s:/v\nEnvironment=A=b\n' $RUNTIME $d >$d/units/q.container
+           printf '[Container]\nImage=localhost/busybox\nContainerName=q\nNetwork=none\nPodmanArgs=--runtime=%s --stop-timeout=0\nExec=sh -c "env | grep ^A= >/v/out; sleep 1000"\nVolume=%s:/v\nEnvironment=A=b\n' $RUNTIME $d >$d/units/q.container
            QUADLET_UNIT_DIRS=$d/units /usr/libexec/podman/quadlet --dryrun 2>/dev/null | sed "s,%t,$d,g; s,%N,q,g; s,%n,q.service,g" >$d/q.service
            does() { sed -n "s/^$1=//p" $d/q.service; }
-           socat -u UNIX-RECV:$d/notify OPEN:$d/said,creat,append & until [ -S $d/notify ]; do sleep 0.1; done
+           socat -u UNIX-RECV:$d/notify OPEN:$d/said,creat,append 2>/dev/null & until [ -S $d/notify ]; do sleep 0.1; done
            NOTIFY_SOCKET=$d/notify sh -c "echo \$\$ >$service/cgroup.procs; $(does ExecStart)" >/dev/null; echo $?
            until [ -s $d/out ] && grep -q READY=1 $d/said; do sleep 0.1; done; cat $d/out; kill $!
            cat $(find $service -name cgroup.procs) | while read pid; do cat /proc/$pid/comm; done | grep -c -e conmon -e sleep -e krun-gpu
-           sh -c "$(does ExecStop)" >/dev/null; echo $?; podman ps -aq | wc -l
+           sh -c "$(does ExecStop)" >/dev/null; echo $?; podman ps -a --filter name=q --format "{{.Names}}"
            find $service -depth -type d -exec rmdir {} \; ; rm -r $d"#,
     )?;
-    ensure(ours.stdout.starts_with("0\nA=b\n"), || ours.to_string())
+    ensure(ours.stdout == "0\nA=b\n2\n0\n", || ours.to_string())
 }
