@@ -1,5 +1,7 @@
 //! What `Prepare` builds: mounts, devices, masks, names, kernel parameters, hooks.
 
+use std::os::unix::fs::MetadataExt;
+
 use krun_gpu_protocol::{
     Device, DeviceKind, ErrorKind, Hook, MountFlags, MountSource, RequestBody,
 };
@@ -13,6 +15,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("mounts_read_as_under_crun", mount_table),
         trial("host_mounts_get_their_flags", host_mounts),
         trial("host_mounts_below_a_guest_tmpfs", below_a_tmpfs),
+        trial("host_mounts_over_standard_nodes", over_nodes),
         trial("tmpfs_takes_the_mode_and_the_content", tmpfs_copy_up),
         trial("read_only_root_and_tmpfs", read_only),
         trial("standard_devices", standard_devices),
@@ -96,6 +99,24 @@ fn below_a_tmpfs() {
     assert_eq!(
         outcome.stdout,
         format!("/etc/apt /etc/passwd\n{first}\n"),
+        "{outcome:?}"
+    );
+}
+
+/// Files that the host shows elsewhere; the nodes' mode and owner are not for them.
+fn over_nodes() {
+    let mut workload = workload("cat /dev/zero; stat -c '%F %a' /dev/zero /dev/null");
+    let mut mount = host_mount("/dev/zero", MountFlags::READ_ONLY);
+    mount.source = MountSource::Host {
+        exported_at: "/etc/shadow".into(),
+    };
+    workload.mounts.push(mount);
+    let outcome = run(&workload);
+    let shadow = std::fs::read_to_string("/etc/shadow").unwrap();
+    let mode = std::fs::metadata("/etc/shadow").unwrap().mode() & 0o7777;
+    assert_eq!(
+        outcome.stdout,
+        format!("{shadow}regular file {mode:o}\ncharacter special file 666\n"),
         "{outcome:?}"
     );
 }

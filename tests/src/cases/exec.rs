@@ -141,7 +141,7 @@ fn in_every_state() -> Outcome {
         $RUNTIME exec x true; echo created $?
         $RUNTIME start x & until $RUNTIME exec x true 2>>failures; do :; done; wait $!; echo started $?
         $RUNTIME exec x true; echo running $?
-        $RUNTIME exec x sleep 1000 & until [ $($RUNTIME ps -f json x | tr , ' ' | wc -w) = 2 ]; do sleep 0.1; done
+        $RUNTIME exec x sleep 1000 & until [ $($RUNTIME ps -f json x | jq length) = 2 ]; do sleep 0.1; done
         $RUNTIME kill x KILL; wait $!; echo ended $?
         until $RUNTIME state x | grep -q '\"stopped\"'; do sleep 0.1; done
         $RUNTIME exec x true; echo stopped $?; $RUNTIME start x; echo start $?
