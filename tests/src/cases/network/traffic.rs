@@ -18,11 +18,11 @@ pub(in crate::cases) const CASES: &[Case] = &[
     },
 ];
 
-/// 32 MiB each way arrive as they were, and the VMM does not grow by them, whoever moves frames: the
+/// 16 MiB each way arrive as they were, and the VMM does not grow by them, whoever moves frames: the
 /// host's kernel or a thread.
 fn bulk() -> Outcome {
     let ours = sh(&script(
-        r#"head -c 33554432 /dev/urandom >/tmp/bulk; sum=$(md5sum </tmp/bulk)
+        r#"head -c 16777216 /dev/urandom >/tmp/bulk; sum=$(md5sum </tmp/bulk)
         busybox httpd -f -p 8099 -h /tmp & server=$!
         files() { ls /proc/$pid/fd | wc -l; }
         mkdir /etc/krun-gpu; trap 'rm -r /etc/krun-gpu' EXIT
