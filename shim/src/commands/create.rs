@@ -6,6 +6,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
 use krun_gpu_protocol::Stdio;
@@ -21,6 +22,7 @@ use crate::gpu::{self, GpuError};
 use crate::install::{self, InstallError, Parts};
 use crate::monitor::Reports;
 use crate::network::{self, NetworkError};
+use crate::report;
 use crate::sandbox::{self, SandboxError, cgroup};
 use crate::split::{self, HostFacts, SplitError};
 use crate::state::{
@@ -30,6 +32,9 @@ use crate::state::{
 use crate::terminal::{Terminal, TerminalError};
 use crate::time;
 use crate::trace;
+
+/// How long processes of a failed `create` may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Options of `create`, and of `run`.
 #[derive(Debug, Args)]
@@ -189,9 +194,8 @@ pub(crate) fn create(
         parts,
         disks,
         gpu,
-        cgroup,
     };
-    let made = finish(options, &id, &bundle, prepared, &directory);
+    let made = finish(options, &id, &bundle, cgroup, prepared, &directory);
     if made.is_err() {
         // The first failure is the one to tell.
         let _ = state::remove_directory(&directory);
@@ -217,43 +221,54 @@ struct Prepared {
     parts: Parts,
     disks: Vec<DiskConfig>,
     gpu: Option<gpu::Preparation>,
-    cgroup: Option<CgroupRecord>,
 }
 
 fn finish(
     options: &Options,
     id: &ContainerId,
     bundle: &Bundle,
-    prepared: Prepared,
+    cgroup: Option<CgroupRecord>,
+    mut prepared: Prepared,
     directory: &Path,
 ) -> Result<Created, CreateError> {
-    let failed = |action, path: &Path| {
-        let path = path.to_owned();
-        move |source| CreateError::File {
-            action,
-            path,
-            source,
-        }
-    };
-    let Prepared {
-        mut split,
-        parts,
-        disks,
-        gpu,
-        cgroup,
-    } = prepared;
     let snapshot = directory.join("config.json");
     fs::write(&snapshot, &bundle.text).map_err(failed("write", &snapshot))?;
     let mut container = Container {
         directory: directory.to_owned(),
-        record: record(id, bundle, cgroup, &split),
+        record: record(id, bundle, cgroup, &prepared.split),
     };
     container.save()?;
     let reports = Reports::open(directory, &bundle.path).map_err(failed("open", directory))?;
-    split.workload.state = container.record.oci_state(Status::Created, None);
+    prepared.split.workload.state = container.record.oci_state(Status::Created, None);
+    match boot(options, &mut container, prepared, reports) {
+        Ok(terminal) => Ok(Created {
+            container,
+            terminal,
+        }),
+        Err(error) => {
+            undo(&container.record);
+            Err(error)
+        }
+    }
+}
+
+/// Boots the VM of `container`; the caller's terminal, if that is the container's.
+fn boot(
+    options: &Options,
+    container: &mut Container,
+    prepared: Prepared,
+    reports: Reports,
+) -> Result<Option<Terminal>, CreateError> {
+    let Prepared {
+        split,
+        parts,
+        disks,
+        gpu,
+    } = prepared;
     let mut host_gpu = None;
     if let Some(gpu) = gpu {
-        let (host, record) = gpu.start(container.record.cgroup.as_ref(), id)?;
+        let record = &container.record;
+        let (host, record) = gpu.start(record.cgroup.as_ref(), &record.id)?;
         host_gpu = Some(host);
         container.record.gpu = Some(record);
     }
@@ -268,40 +283,51 @@ fn finish(
         }
     };
     let request = sandbox::Request {
-        directory,
+        directory: &container.directory,
         record: &container.record,
         parts,
         disks,
         gpu: host_gpu,
         terminal,
-        control: control::listen(directory)?,
+        control: control::listen(&container.directory)?,
         reports,
         no_pivot: options.no_pivot,
     };
     let pid = sandbox::build(request, split)?;
-    let end = |error| {
-        // Nobody would know of the VMM.
-        let _ = nix::sys::signal::kill(
-            nix::unistd::Pid::from_raw(pid),
-            nix::sys::signal::Signal::SIGKILL,
-        );
-        error
-    };
-    let process = ProcessIdentity::of(pid)
-        .map_err(failed("look at the VMM in", Path::new("/proc")))
-        .map_err(end)?;
+    let process =
+        ProcessIdentity::of(pid).map_err(failed("look at the VMM in", Path::new("/proc")))?;
     container.record.process = Some(process);
     container.record.status = Status::Created;
-    container.save().map_err(|error| end(error.into()))?;
+    container.save()?;
     if let Some(path) = &options.pid_file {
-        fs::write(path, pid.to_string())
-            .map_err(failed("write", path))
-            .map_err(end)?;
+        fs::write(path, pid.to_string()).map_err(failed("write", path))?;
     }
-    Ok(Created {
-        container,
-        terminal: callers,
-    })
+    Ok(callers)
+}
+
+/// Takes away what there is of a container that nobody will hear of.
+fn undo(record: &Record) {
+    if let Some(process) = record.process {
+        let _ = process.end(PATIENCE);
+    }
+    if let Some(gpu) = &record.gpu {
+        // It ends with the VMM, and keeps the cgroup busy until then.
+        let _ = gpu.render_server.wait(PATIENCE);
+    }
+    if let Some(cgroup) = &record.cgroup
+        && let Err(error) = cgroup::remove(cgroup, &record.id)
+    {
+        tracing::warn!("{}", report::chain(&error));
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CreateError {
+    let path = path.to_owned();
+    move |source| CreateError::File {
+        action,
+        path,
+        source,
+    }
 }
 
 fn record(
