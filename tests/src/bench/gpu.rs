@@ -11,8 +11,8 @@
 //!
 //! An empty submission and its wait are polls of memory on both sides, as Venus's sources say.
 //! What decides is whether the host is done before the driver in the guest goes to sleep, which it
-//! does after 255 yields (15 in Mesa's own sources), for 160 us at first (17 or 230 us seen without a VM); how soon the render
-//! server's thread polls again (its timer slack) makes no difference.
+//! does after 255 yields (15 in Mesa's own sources), for 160 us at first (17 or 230 us seen without
+//! a VM); how soon the render server's thread polls again (its timer slack) makes no difference.
 
 use std::collections::BTreeMap;
 use std::time::Instant;

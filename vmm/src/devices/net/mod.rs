@@ -8,8 +8,9 @@
 //! unbound can be emptied and used again.
 //!
 //! Frames between the two virtqueues and a tap are moved by vhost-net in the host's kernel, where
-//! there is one (`mover`), else by a thread for each NIC, without a copy of its own. Checksums and segmentation are left to whichever end of the link can do them:
-//! the headers in front of the frames say what is left to do, and the host's kernel does it.
+//! there is one (`mover`), else by a thread for each NIC, without a copy of its own. Checksums and
+//! segmentation are left to whichever end of the link can do them: the headers in front of the
+//! frames say what is left to do, and the host's kernel does it.
 //!
 //! What the guest can do: send whatever frames it likes, as a container with CAP_NET_RAW can. A
 //! header that lies, a runt and a giant are dropped and counted (`header`); so is what the host's
