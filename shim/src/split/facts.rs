@@ -174,8 +174,8 @@ impl Facts for HostFacts {
     }
 }
 
-/// Opens `path` (O_PATH and `flags`) as a process with `root` as its root directory would: symbolic links and
-/// `..` stay inside.
+/// Opens `path` (O_PATH and `flags`) as a process with `root` as its root directory would: symbolic
+/// links and `..` stay inside.
 fn open_in_root(root: &Path, path: &Path, flags: libc::c_int) -> io::Result<OwnedFd> {
     let root = fs::File::open(root)?;
     let path = std::ffi::CString::new(path.as_os_str().as_encoded_bytes())?;

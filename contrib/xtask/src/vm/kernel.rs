@@ -32,8 +32,8 @@ pub(crate) struct Kernel {
 }
 
 impl Kernel {
-    /// Bookworm's, out of the cache or new, in a VM with cgroup v1. Its virtio-fs is a module, so an
-    /// initramfs mounts the root.
+    /// Bookworm's, out of the cache or new, in a VM with cgroup v1. Its virtio-fs is a module, so
+    /// an initramfs mounts the root.
     pub(crate) fn with_cgroup1(builder: &Builder<'_>) -> Result<Self, VmError> {
         let script = builder.sources.checkout.join("tests/vm/initramfs");
         let download = |target: &Path| {

@@ -2,8 +2,8 @@
 //!
 //! A test keeps little more than one processor busy, so two VMs on two processors are done
 //! in two thirds of the time. The second one has one processor, on which QEMU's emulation is
-//! sound (tests/src/harness/pinned.rs): it gets the tests that keep it busiest. It is another xtask,
-//! whose lines are counted here.
+//! sound (tests/src/harness/pinned.rs): it gets the tests that keep it busiest. It is another
+//! xtask, whose lines are counted here.
 
 use std::{
     env, io,
