@@ -38,16 +38,14 @@ static FLAKY: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());
 /// (its kernel panicked in places that no container reaches). What passes only then is named in
 /// the report, with the number of its failures.
 pub(crate) fn run(case: &Case) -> Outcome {
-    let pinned = crate::cases::on_one_processor(case.name)
+    let _pinned = crate::cases::stays_on_one_processor(case.name)
         .then(Pinned::to_one_processor)
         .transpose()?;
     let Err(first) = attempt(case) else {
         return Ok(());
     };
-    drop(pinned);
     for failures in 1..ATTEMPTS {
-        eprintln!("{}: it is run again, on one processor", case.name);
-        let _pinned = Pinned::to_one_processor()?;
+        eprintln!("{}: it is run again", case.name);
         if attempt(case).is_ok() {
             FLAKY
                 .lock()

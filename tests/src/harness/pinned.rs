@@ -1,5 +1,5 @@
-//! Running a case on one processor, called by the harness for cases with a GPU and for those that
-//! are run again.
+//! Running a case on one processor, called by the harness for all but a few cases (`cases::parts`)
+//! where the machine is emulated.
 //!
 //! What the case starts inherits the thread's processors, so its VMs' threads stay on one
 //! processor of the test VM, and its guests get one vCPU. Under QEMU 10 and 11 (`-accel tcg`,

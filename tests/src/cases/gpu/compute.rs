@@ -11,6 +11,10 @@ pub(crate) const CASES: &[Case] = &[
         run: compute,
     },
     Case {
+        name: "gpu::compute_on_two_vcpus",
+        run: compute_on_two_vcpus,
+    },
+    Case {
         name: "gpu::memory_comes_back",
         run: memory_comes_back,
     },
@@ -43,6 +47,20 @@ fn compute() -> Outcome {
     ];
     ensure(
         ours.status == 0 && words.iter().all(|word| ours.stdout.contains(word)),
+        || ours.to_string(),
+    )
+}
+
+fn compute_on_two_vcpus() -> Outcome {
+    images::debian()?;
+    let ours = script(&format!(
+        "{SHARED} run --cpus 2 --device /dev/dri -v $C:/compute:ro localhost/debian \
+             sh -c 'nproc && /compute check'"
+    ))?;
+    ensure(
+        ours.status == 0
+            && ours.stdout.starts_with("2\n")
+            && ours.stdout.contains("dispatch: 1048576 elements right"),
         || ours.to_string(),
     )
 }

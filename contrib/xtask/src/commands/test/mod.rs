@@ -1,16 +1,16 @@
-//! `cargo xtask test`: formatting, lints, unit tests in the tree, and then the integration tests
-//! where KVM works. Its last line on standard output adds everything up.
+//! `cargo xtask test`: formatting, lints, unit tests in the tree, then the integration tests where
+//! KVM works, and the conformance suite. Its last line on standard output adds everything up.
 
 mod cargo;
 mod conformance;
-mod half;
 mod integration;
+mod part;
 mod tally;
 
 use std::process::ExitCode;
 
 use clap::Args;
-use half::{Half, Second};
+use part::{Part, Second};
 use tally::Tally;
 
 use super::{CommandError, Workshop, workshop::TESTS};
@@ -31,15 +31,15 @@ pub(super) struct Test {
     /// Run only what needs a whole machine.
     #[arg(long)]
     integration: bool,
-    /// Run one half of that, and print its lines alone.
+    /// Run one part of that, and print its lines alone.
     #[arg(long, hide = true)]
-    half: Option<Half>,
+    part: Option<Part>,
 }
 
 impl Test {
     pub(super) fn run(self) -> Result<ExitCode, CommandError> {
-        if self.half == Some(Half::Second) {
-            half::end_with_the_first()?;
+        if self.part.is_some() {
+            part::end_with_the_first()?;
         }
         let workshop = Workshop::open()?;
         if self.filter.as_deref() == Some("conformance") {
@@ -55,43 +55,51 @@ impl Test {
             cargo::unit_tests(&workshop, &tally, self.filter.as_deref())?;
         }
         self.integration_tests(&workshop, &tally)?;
-        Ok(match self.half {
+        Ok(match self.part {
             Some(_) => tally.status(),
             None => tally.report(),
         })
     }
 
-    /// The packages' own integration tests and then ours with Podman, in one machine.
+    /// The packages' own integration tests and ours with Podman in one machine, or in several at
+    /// once, and the conformance suite.
     fn integration_tests(&self, workshop: &Workshop, tally: &Tally) -> Result<(), CommandError> {
         let products = workshop.builder().build()?;
         let stage = workshop.stage(&products)?;
         workshop.stage_images(&stage, images::all())?;
-        let mut programs = match self.half {
-            Some(Half::Second) => Vec::new(),
-            _ => cargo::machine_tests(workshop, tally, &stage)?,
+        let mut programs = match self.part {
+            Some(_) => Vec::new(),
+            None => cargo::machine_tests(workshop, tally, &stage)?,
         };
         programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
+        let run = |part, programs: &[String]| {
+            integration::Suite {
+                workshop,
+                tally,
+                machine,
+                stage: &stage,
+                programs,
+                filter: self.filter.as_deref(),
+                part,
+            }
+            .run()
+        };
         // A machine's own KVM is quick, and there is one machine alone.
-        let is_split = machine == Machine::Vm && self.filter.is_none() && self.half.is_none();
-        let second = is_split.then(|| Second::start(tally)).transpose()?;
-        let half = if is_split {
-            Some(Half::First)
+        let is_split = machine == Machine::Vm && self.filter.is_none() && self.part.is_none();
+        let passed = if is_split {
+            let second = Second::start(tally)?;
+            let first = run(Some(Part::First), &programs)?;
+            let two_processors = run(Some(Part::TwoProcessors), &[TESTS.to_owned()])?;
+            second.wait()? && first && two_processors
         } else {
-            self.half
+            let passed = run(self.part, &programs)?;
+            if self.filter.is_none() {
+                conformance::count(workshop, &stage, tally)?;
+            }
+            passed
         };
-        let suite = integration::Suite {
-            workshop,
-            tally,
-            machine,
-            stage: &stage,
-            programs: &programs,
-            filter: self.filter.as_deref(),
-            half,
-        };
-        let own = suite.run()?;
-        let others = second.map_or(Ok(true), Second::wait)?;
-        tally.suite_ended("integration tests", own && others);
+        tally.suite_ended("integration tests", passed);
         Ok(())
     }
 }

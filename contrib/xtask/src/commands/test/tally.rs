@@ -5,6 +5,7 @@ use std::{
     io::{self, Write},
     process::ExitCode,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use crate::lines::Lines;
@@ -15,7 +16,65 @@ use crate::lines::Lines;
 pub(super) struct Tally {
     counts: Arc<Mutex<Counts>>,
     /// What is written, line by line.
-    lines: Arc<Mutex<Lines>>,
+    stream: Arc<Mutex<Stream>>,
+}
+
+/// What a test program prints.
+#[derive(Debug)]
+struct Stream {
+    lines: Lines,
+    /// When the line before came.
+    since: Instant,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Self {
+            lines: Lines::default(),
+            since: Instant::now(),
+        }
+    }
+}
+
+impl Stream {
+    /// Lines that are whole now. One that tells how a test ended gets the seconds that it took,
+    /// if it took any; each test program runs one at a time, or all in no time.
+    fn push(&mut self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut whole = self.lines.push(bytes);
+        for line in &mut whole {
+            let seconds = self.since.elapsed().as_secs();
+            self.since = Instant::now();
+            let is_new = !line.ends_with(b" s)\n");
+            if seconds > 0 && is_new && ended(&String::from_utf8_lossy(line)).is_some() {
+                line.pop();
+                line.extend(format!(" ({seconds} s)\n").into_bytes());
+            }
+        }
+        whole
+    }
+}
+
+/// How a test can end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Outcome {
+    Passed,
+    Skipped,
+    Failed,
+}
+
+/// The test whose end `line` tells, if it tells one.
+fn ended(line: &str) -> Option<(&str, Outcome)> {
+    let (name, outcome) = line
+        .trim_end()
+        .strip_prefix("test ")?
+        .rsplit_once(" ... ")?;
+    let outcome = match outcome.split([' ', ',']).next()? {
+        "ok" => Outcome::Passed,
+        "ignored" => Outcome::Skipped,
+        "FAILED" => Outcome::Failed,
+        _ => return None,
+    };
+    Some((name.trim_end(), outcome))
 }
 
 #[derive(Debug, Default)]
@@ -40,7 +99,7 @@ impl Tally {
     pub(super) fn beside(&self) -> Self {
         Self {
             counts: Arc::clone(&self.counts),
-            lines: Arc::default(),
+            stream: Arc::default(),
         }
     }
 
@@ -76,7 +135,7 @@ impl Tally {
 
     /// Notes that the machine died under a test, and returns the test's name if one was running.
     pub(super) fn machine_died(&self) -> Option<String> {
-        let line = lock(&self.lines).take_rest();
+        let line = lock(&self.stream).lines.take_rest();
         let line = String::from_utf8_lossy(&line).into_owned();
         let running = line
             .strip_prefix("test ")
@@ -133,7 +192,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Write for Tally {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let whole = lock(&self.lines).push(bytes);
+        let whole = lock(&self.stream).push(bytes);
         for line in whole {
             self.line(&line);
         }
@@ -152,24 +211,20 @@ impl Counts {
             self.incidents.push(line.trim_end().to_owned());
             return;
         }
-        let Some((name, outcome)) = line
-            .trim_end()
-            .strip_prefix("test ")
-            .and_then(|rest| rest.rsplit_once(" ... "))
-        else {
+        let Some((name, outcome)) = ended(line) else {
             return;
         };
-        let name = name.trim_end().to_owned();
-        if outcome == "ok" {
-            self.passed += 1;
-        } else if outcome.starts_with("ignored") {
-            self.skipped += 1;
-            self.skipped_names.push(name.clone());
-        } else if outcome.starts_with("FAILED") {
-            self.failed += 1;
-            self.failed_names.push(name.clone());
-        } else {
-            return;
+        let name = name.to_owned();
+        match outcome {
+            Outcome::Passed => self.passed += 1,
+            Outcome::Skipped => {
+                self.skipped += 1;
+                self.skipped_names.push(name.clone());
+            }
+            Outcome::Failed => {
+                self.failed += 1;
+                self.failed_names.push(name.clone());
+            }
         }
         self.ended.push(name);
     }
@@ -193,7 +248,7 @@ mod tests {
     fn tests_are_added_up_and_names_are_kept() {
         let mut counts = Counts::default();
         for line in [
-            "test a::b ... ok\n",
+            "test a::b ... ok (12 s)\n",
             "test a::c      ... FAILED\n",
             "test d ... ignored, needs a GPU\n",
             "test e ... output of its own\n",
@@ -226,7 +281,7 @@ mod tests {
         tally.with(|counts| {
             counts.count("test a ... ok");
         });
-        lock(&tally.lines).push(b"test b   ... ");
+        lock(&tally.stream).push(b"test b   ... ");
         assert_eq!(tally.beside().machine_died(), None);
         assert_eq!(tally.machine_died().as_deref(), Some("b"));
         assert_eq!(tally.ended(), ["a"]);

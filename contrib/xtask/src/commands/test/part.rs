@@ -1,9 +1,9 @@
-//! The second half of the integration tests, in a test VM of its own beside the first one's.
+//! The parts of a whole run in test VMs, and the second one, which runs beside the others.
 //!
-//! A test keeps little more than one processor busy, so two VMs on two processors are done
-//! in two thirds of the time. The second one has one processor, on which QEMU's emulation is
-//! sound (tests/src/harness/pinned.rs): it gets the tests that keep it busiest. It is another
-//! xtask, whose lines are counted here.
+//! QEMU's emulation is sound on one processor alone (tests/src/harness/pinned.rs), and a VM with
+//! one keeps one of this machine's busy: so two VMs of that kind run at once. The few tests that
+//! want two processors follow the first part in a VM of their own. The second part and the
+//! conformance suite after it are another xtask's, whose lines are counted here.
 
 use std::{
     env, io,
@@ -15,36 +15,48 @@ use clap::ValueEnum;
 use rustix::process::{Signal, set_parent_process_death_signal};
 
 use super::{CommandError, Tally};
-use crate::process::ProcessError;
+use crate::{process::ProcessError, vm::VmOptions};
 
 /// The variable that tells the test program which cases to run.
-pub(super) const VARIABLE: &str = "KRUN_GPU_TESTS_HALF";
+const VARIABLE: &str = "KRUN_GPU_TESTS_PART";
 
-/// Which of the cases.
+/// The variable that tells it that the machine is emulated.
+pub(super) const EMULATED: &str = "KRUN_GPU_TESTS_EMULATED";
+
+/// Which of the cases (tests/src/cases/parts.rs).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub(super) enum Half {
-    /// Those that want two processors, and the agent's tests.
+pub(super) enum Part {
+    /// Those that neither of the others has, and the agent's tests.
     First,
-    /// The others.
+    /// About as many, which another xtask runs at the same time.
     Second,
+    /// Those that want two processors.
+    TwoProcessors,
 }
 
-impl Half {
-    /// As the test program calls it.
-    pub(super) fn name(self) -> &'static str {
-        match self {
+impl Part {
+    /// The line of a shell's script that asks the test program for it.
+    pub(super) fn assignment(self) -> String {
+        let name = match self {
             Self::First => "first",
             Self::Second => "second",
-        }
+            Self::TwoProcessors => "two-processors",
+        };
+        format!("export {VARIABLE}={name}\n")
     }
 
     /// Its VM's processors.
-    pub(super) fn cpus(self) -> u8 {
+    fn cpus(self) -> u8 {
         match self {
-            Self::First => 2,
-            Self::Second => 1,
+            Self::First | Self::Second => 1,
+            Self::TwoProcessors => 2,
         }
     }
+}
+
+/// The processors of a VM for `part`, or for tests that were named.
+pub(super) fn cpus(part: Option<Part>) -> u8 {
+    part.map_or(VmOptions::CPUS, Part::cpus)
 }
 
 /// Called by the other xtask: it ends when the one that started it does.
@@ -54,7 +66,7 @@ pub(super) fn end_with_the_first() -> Result<(), CommandError> {
 
 fn failed(source: io::Error) -> ProcessError {
     ProcessError::Run {
-        program: "the second half's xtask".to_owned(),
+        program: "the second part's xtask".to_owned(),
         source,
     }
 }
@@ -69,7 +81,7 @@ impl Second {
     /// Starts it; what it prints is passed on and counted in `tally`.
     pub(super) fn start(tally: &Tally) -> Result<Self, CommandError> {
         let mut command = Command::new(env::current_exe().map_err(failed)?);
-        command.args(["test", "--vm", "--integration", "--half", "second"]);
+        command.args(["test", "--vm", "--integration", "--part", "second"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let mut lines = child.stdout.take();
