@@ -5,6 +5,7 @@ mod bad_input;
 mod bad_values;
 mod build;
 mod check;
+mod contract;
 mod death;
 mod disks;
 mod engines;
@@ -61,6 +62,7 @@ pub(crate) fn all() -> Vec<Case> {
         rootless::CASES,
         engines::CASES,
         hooks::CASES,
+        contract::CASES,
         network::bridge::CASES,
         network::traffic::CASES,
         network::rootless::CASES,

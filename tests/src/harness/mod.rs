@@ -6,6 +6,7 @@ pub(crate) mod compare;
 pub(crate) mod images;
 pub(crate) mod leftovers;
 mod pinned;
+pub(crate) mod schema;
 
 use std::sync::{Mutex, PoisonError};
 

@@ -25,9 +25,16 @@ use crate::{
 const ATTEMPTS: usize = 4;
 
 /// Runs the programs named after it with the runtime `$0`, one after the other, on one processor
-/// (see tests/src/harness/pinned.rs) unless it counts them, and takes away what each leaves.
+/// (see tests/src/harness/pinned.rs) unless it counts them, and takes away what each leaves. The
+/// runtime gets the flags that containerd's shim gives it; other tests call it without.
 const SCRIPT: &str = r#"
-runtime=$(command -v "$0") || exit 1
+path=$(command -v "$0") || exit 1
+runtime=/var/tmp/runtime
+cat >$runtime <<END
+#!/bin/sh
+exec $path --root /run/conformance --log /run/conformance.log --log-format json "\$@"
+END
+chmod +x $runtime
 cd /usr/local/share/krun-gpu-conformance
 export RUNTIME=$runtime TMPDIR=/var/tmp
 for name; do
