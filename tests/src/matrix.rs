@@ -118,7 +118,10 @@ const ROWS: &[(&str, &[&str])] = &[
         "Users and namespaces",
         &["--uidmap", "--userns", "--pid=", "--ipc"],
     ),
-    ("Other engines", &["ctr -a", "dockerd"]),
+    (
+        "Other engines",
+        &["ctr -a", "dockerd", "--log-format json", "exec --process"],
+    ),
 ];
 
 /// How many cases a row names.
@@ -129,6 +132,7 @@ const SOURCES: &[&str] = &[
     include_str!("cases/attributes.rs"),
     include_str!("cases/bad_input.rs"),
     include_str!("cases/build.rs"),
+    include_str!("cases/contract.rs"),
     include_str!("cases/death.rs"),
     include_str!("cases/disks.rs"),
     include_str!("cases/engines.rs"),

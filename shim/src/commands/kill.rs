@@ -68,7 +68,7 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), KillError> {
     };
     // All of the guest's processes end with the VMM, and before `start` there is none.
     let status = container.status();
-    if options.all && signal != libc::SIGKILL && status != Status::Created {
+    if options.all && ![0, libc::SIGKILL].contains(&signal) && status != Status::Created {
         let connection = Connection::open(&container.directory)?;
         connection.send(&Request::SignalAll(signal), &[])?;
         if status == Status::Paused {
@@ -85,11 +85,12 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), KillError> {
         .map_err(|source| KillError::Kill { id, source })
 }
 
-/// A signal's number from its number, or its name with or without `SIG`.
+/// A signal's number from its number, or its name with or without `SIG`; 0 asks whether the
+/// container runs, as for kill(2).
 pub(super) fn number(text: &str) -> Result<i32, KillError> {
     let unknown = || KillError::Signal(text.to_owned());
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=64).contains(&number) {
+        return if (0..=64).contains(&number) {
             Ok(number)
         } else {
             Err(unknown())
@@ -126,6 +127,7 @@ mod tests {
     #[test]
     fn names_and_numbers() {
         for (text, expected) in [
+            ("0", 0),
             ("9", 9),
             ("KILL", 9),
             ("SIGKILL", 9),
@@ -137,7 +139,7 @@ mod tests {
         ] {
             assert_eq!(number(text).unwrap(), expected, "{text}");
         }
-        for text in ["", "0", "65", "-1", "FOO", "SIGSIGKILL", "RTMAX+1"] {
+        for text in ["", "65", "-1", "FOO", "SIGSIGKILL", "RTMAX+1"] {
             assert!(number(text).is_err(), "{text}");
         }
     }

@@ -8,14 +8,14 @@
 //! | `process.apparmorProfile`, `selinuxLabel` | on the VMM | - | [`sandbox`] |
 //! | `root`, `mounts` | real mounts | shown again; a kernel's own file systems | [`mounts`], [`id_map`] |
 //! | `hostname`, `domainname`, `linux.sysctl`, `maskedPaths`, `readonlyPaths` | - | applied | here |
-//! | `linux.namespaces`, `uidMappings`, `gidMappings`, `timeOffsets` | of the VMM | its own | [`sandbox`] |
+//! | `linux.namespaces`, `uidMappings`, `gidMappings` | of the VMM | its own | [`sandbox`] |
 //! | `linux.resources` | with the VM's overhead | the same limits | [`limits`] |
 //! | `linux.devices` | - | nodes that the guest's kernel knows | [`devices`], [`disks`], [`gpu`] |
 //! | `linux.seccomp` | never | compiled | [`seccomp`] |
 //! | `linux.rootfsPropagation` | yes | yes | [`sandbox`], here |
 //! | `linux.personality` | - | applied | [`process`] |
 //! | `linux.intelRdt`, `memoryPolicy`, `mountLabel` | yes | - | [`sandbox`] |
-//! | `linux.netDevices` | refused | - | here |
+//! | `linux.netDevices`, `timeOffsets` | refused | - | here |
 //! | `hooks` | all but startContainer | startContainer | [`sandbox`], here |
 //! | `vm`, `annotations` | the VM's size, its GPU | the GPU's driver | [`machine`], [`gpu`], [`annotations`] |
 //!
@@ -222,6 +222,19 @@ pub(crate) fn split(
             value: name.clone(),
             reason: "a device of the host's is not moved into a VM; let an engine make the container's \
                      interface (macvlan)",
+        });
+    }
+    if let Some(clock) = linux
+        .time_offsets()
+        .iter()
+        .flatten()
+        .map(|(clock, _)| clock)
+        .next()
+    {
+        return Err(SplitError::Unsupported {
+            field: "linux.timeOffsets",
+            value: clock.clone(),
+            reason: "the guest's clocks count from its own boot",
         });
     }
     let label = spec

@@ -176,7 +176,6 @@ fn linux(container: &Linux, needs: Needs) -> Linux {
         .set_namespaces(Some(namespaces))
         .set_uid_mappings(container.uid_mappings().clone())
         .set_gid_mappings(container.gid_mappings().clone())
-        .set_time_offsets(container.time_offsets().clone())
         .set_cgroups_path(container.cgroups_path().clone())
         .set_resources(resources)
         .set_rootfs_propagation(propagation(container))

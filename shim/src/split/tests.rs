@@ -395,7 +395,7 @@ fn devices_that_are_bind_mounts_are_devices() {
 #[test]
 fn what_cannot_be_is_refused_by_field() {
     type Change = fn(&mut Value);
-    let cases: [(Change, &str); 6] = [
+    let cases: [(Change, &str); 7] = [
         (
             |config| {
                 config["process"]["terminal"] = json!(true);
@@ -406,6 +406,10 @@ fn what_cannot_be_is_refused_by_field() {
         (
             |config| config["linux"]["netDevices"] = json!({"eth0": {}}),
             "linux.netDevices `eth0`",
+        ),
+        (
+            |config| config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1}}),
+            "linux.timeOffsets `boottime`",
         ),
         (
             |config| config["linux"]["resources"]["memory"]["limit"] = json!(8 << 20),

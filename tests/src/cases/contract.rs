@@ -58,18 +58,18 @@ r exec --process process.json x; echo exec $?
 process 'echo detached; cat /sys/fs/cgroup/pids.max'
 detached() {
     r exec --process process.json --detach --pid-file $PWD/pid2 x </dev/null >out2 2>&1; echo exec --detach $?
-    while [ -d /proc/$(cat pid2) ] && ! grep -q '^State:.Z' /proc/$(cat pid2)/status; do sleep 0.1; done; cat out2
+    while [ -d /proc/$(cat pid2) ] && ! grep -qs '^State:.Z' /proc/$(cat pid2)/status; do sleep 0.1; done; cat out2
 }
 detached
 echo '{"pids": {"limit": 44}}' | r update --resources=- x; echo update $?; detached
-r ps --format json x | jq length
+r ps --format json x | jq 'length > 0'
 r pause x; r state x | jq -r .status; r resume x; r state x | jq -r .status
 r kill x 0; echo kill $?; r kill x 15; echo kill $?; until_stopped; cat out
 r kill x 9; echo kill $?; tail -n 1 log | jq -r .level
 r exec --process process.json x; echo exec $?
 r delete x; echo delete $?; r state x; echo state $?; r delete --force x; echo delete --force $?
 r create --bundle $PWD --pid-file $PWD/pid x </dev/null >out 2>&1; r start x; r kill --all x 9; echo kill --all $?
-until_stopped; r delete --force x; echo delete --force $?; ls root; r list --format json
+until_stopped; r delete --force x; echo delete --force $?; ls root; r list --format json | jq -c
 "#;
 
 /// The same lines and statuses as with crun.
