@@ -37,6 +37,7 @@ const ROWS: &[(&str, &[&str])] = &[
             "podman build",
             "podman pod",
             "podman top",
+            "podman stats",
             "kube play",
             "quadlet --dryrun",
             "podman network",
@@ -116,7 +117,7 @@ const ROWS: &[(&str, &[&str])] = &[
     ),
     (
         "Users and namespaces",
-        &["--uidmap", "--userns", "--pid=", "--ipc"],
+        &["--uidmap", "--userns", "--pid=", "--ipc", "--cgroupns"],
     ),
     (
         "Other engines",

@@ -1,5 +1,8 @@
 //! The process as specified: every attribute that Podman's flags give it, beyond those of `process`.
 
+use serde_json::json;
+
+use crate::harness::bundle::Bundle;
 use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(super) const CASES: &[Case] = &[
@@ -38,6 +41,18 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "attributes::processes_of_others",
         run: processes_of_others,
+    },
+    Case {
+        name: "attributes::clocks_and_priorities",
+        run: clocks_and_priorities,
+    },
+    Case {
+        name: "attributes::cgroup_namespace",
+        run: cgroup_namespace,
+    },
+    Case {
+        name: "attributes::automatic_user_namespace",
+        run: automatic_user_namespace,
     },
 ];
 
@@ -120,4 +135,56 @@ fn processes_of_others() -> Outcome {
             && told("System V IPC and message queues are the container's own") == 1,
         || ours.to_string(),
     )
+}
+
+/// What no flag of Podman's asks for: the same as with crun, but for clocks of its own (LIMITS.md).
+fn clocks_and_priorities() -> Outcome {
+    let shown =
+        "uname -m; cat /proc/self/personality; ionice; cut -d ' ' -f 18,19,40,41 /proc/self/stat";
+    let bundle = Bundle::new(&["sh", "-c", shown])?;
+    let run = |runtime| {
+        bundle.sh(
+            runtime,
+            "ln -sf busybox rootfs/bin/cut; ln -sf busybox rootfs/bin/ionice
+             $RUNTIME run x </dev/null; echo $?",
+        )
+    };
+    bundle.edit(|config| {
+        config["linux"]["personality"] = json!({"domain": "LINUX32"});
+        config["process"]["ioPriority"] = json!({"class": "IOPRIO_CLASS_BE", "priority": 6});
+    })?;
+    for scheduler in [
+        json!({"policy": "SCHED_BATCH", "nice": 7}),
+        json!({"policy": "SCHED_RR", "priority": 5}),
+    ] {
+        bundle.edit(|config| config["process"]["scheduler"] = scheduler)?;
+        let (crun, ours) = (run("crun")?, run("krun-gpu")?);
+        ensure(
+            crun == ours
+                && ours
+                    .stdout
+                    .starts_with("i686\n00000008\nbest-effort: prio 6\n"),
+            || format!("--- crun: {crun}\n--- krun-gpu: {ours}"),
+        )?;
+    }
+    bundle.edit(|config| config["linux"]["timeOffsets"] = json!({"boottime": {"secs": 1000}}))?;
+    let ours = run("krun-gpu")?;
+    ensure(
+        ours.stdout == "1\n" && ours.stderr.contains("linux.timeOffsets `boottime`"),
+        || ours.to_string(),
+    )
+}
+
+/// The guest's root is the container's cgroup in both (LIMITS.md).
+fn cgroup_namespace() -> Outcome {
+    same("run --cgroupns=private $BB cat /proc/self/cgroup")?;
+    let ours = sh("run --cgroupns=host $BB cat /proc/self/cgroup")?;
+    ensure(ours.stdout == "0::/\n", || ours.to_string())
+}
+
+fn automatic_user_namespace() -> Outcome {
+    same(&in_directory(
+        r#"touch $d/f; run --userns=auto -v $d:/v $BB sh -c 'id; touch /tmp/x /v/y; echo $?; stat -c "%u %g" /tmp/x /v/f'"#,
+    ))
+    .map(drop)
 }

@@ -56,10 +56,9 @@ r start x; echo start $?; r list --format json | jq -c 'map([.id, .status])'
 process 'echo in exec; echo err >&2; exit 3'
 r exec --process process.json x; echo exec $?
 process 'echo detached; cat /sys/fs/cgroup/pids.max'
-detached() {
-    r exec --process process.json --detach --pid-file $PWD/pid2 x </dev/null >out2 2>&1; echo exec --detach $?
-    while [ -d /proc/$(cat pid2) ] && ! grep -qs '^State:.Z' /proc/$(cat pid2)/status; do sleep 0.1; done; cat out2
-}
+gone() { [ ! -d /proc/$1 ] || grep -qs '^State:.Z' /proc/$1/status; }
+detached() { r exec --process process.json --detach --pid-file $PWD/pid2 x </dev/null >out2 2>&1; echo exec --detach $?
+    until gone $(cat pid2); do sleep 0.1; done; cat out2; }
 detached
 echo '{"pids": {"limit": 44}}' | r update --resources=- x; echo update $?; detached
 r ps --format json x | jq 'length > 0'
@@ -74,8 +73,14 @@ until_stopped; r delete --force x; echo delete --force $?; ls root; r list --for
 
 /// The same lines and statuses as with crun.
 fn containerd() -> Outcome {
-    let workload = "trap 'echo term; exit 7' TERM; echo up; while :; do sleep 0.1; done";
-    let run = |runtime| Bundle::new(&["sh", "-c", workload])?.sh(runtime, CALLS);
+    let run = |runtime| {
+        Bundle::new(&[
+            "sh",
+            "-c",
+            "trap 'echo term; exit 7' TERM; echo up; while :; do sleep 0.1; done",
+        ])?
+        .sh(runtime, CALLS)
+    };
     let (crun, ours) = (run("crun")?, run("krun-gpu")?);
     ensure(
         ours.stdout == crun.stdout && ours.stdout.contains("up\nterm\n"),

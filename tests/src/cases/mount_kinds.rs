@@ -49,6 +49,10 @@ pub(super) const CASES: &[Case] = &[
         name: "mounts::followed_by_the_host",
         run: followed_by_the_host,
     },
+    Case {
+        name: "mounts::what_is_mounted_below",
+        run: what_is_mounted_below,
+    },
 ];
 
 fn image() -> Outcome {
@@ -170,4 +174,16 @@ fn followed_by_the_host() -> Outcome {
            podman rm -f -t 0 r >/dev/null; umount -l $d"#,
     ))?;
     ensure(ours.stdout == "hello\n32\n1\n0\n", || ours.to_string())
+}
+
+/// With the mounts below it or without them, and `:z` where there is no SELinux.
+fn what_is_mounted_below() -> Outcome {
+    let ours = same(&in_directory(
+        r#"mkdir $d/below; mount -t tmpfs none $d/below; touch $d/below/in; list="ls -R /v"
+           run -v $d:/v:z $BB $list; run -v $d:/v:rbind $BB $list; run -v $d:/v:bind $BB $list
+           run --mount type=bind,src=$d,dst=/v,bind-nonrecursive $BB $list; umount $d/below"#,
+    ))?;
+    ensure(ours.stdout.matches("in\n").count() == 2, || {
+        ours.to_string()
+    })
 }

@@ -44,6 +44,10 @@ pub(super) const CASES: &[Case] = &[
         run: top,
     },
     Case {
+        name: "verbs::stats",
+        run: stats,
+    },
+    Case {
         name: "verbs::quadlet",
         run: quadlet,
     },
@@ -203,6 +207,31 @@ fn top() -> Outcome {
         .filter(|row| !row.ends_with(" ps"));
     let begins = shown.take(expected.len());
     ensure(begins.eq(expected), || ours.to_string())
+}
+
+/// Podman reads the cgroup, where the VM is: the VMM's threads, and memory up to the limit and what
+/// the VM needs beside it (LIMITS.md).
+fn stats() -> Outcome {
+    let ours = sh(
+        "create_detached --name s --memory 256m $BB sleep 1000 >/dev/null
+         podman stats --no-stream --format json s | jq -r '.[0].name'
+         podman stats --no-stream --format '{{.MemUsageBytes}} {{.PIDs}}' s | tr -d /
+         podman rm -f -t 0 s >/dev/null",
+    )?;
+    let mut lines = ours.stdout.lines();
+    let is_named = lines.next() == Some("s");
+    let numbers: Vec<f64> = lines
+        .next()
+        .unwrap_or_default()
+        .split_whitespace()
+        .filter_map(|word| word.trim_end_matches(char::is_alphabetic).parse().ok())
+        .collect();
+    let is_right = match numbers[..] {
+        // Used, the limit in MiB, processes.
+        [used, limit, pids] => used > 0.0 && (256.0..640.0).contains(&limit) && pids >= 2.0,
+        _ => false,
+    };
+    ensure(is_named && is_right, || ours.to_string())
 }
 
 /// A unit of quadlet's generator. No systemd runs in the test VM, so what it would do is done here:
