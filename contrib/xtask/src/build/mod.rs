@@ -62,6 +62,8 @@ pub(crate) struct Products {
     pub(crate) compute: PathBuf,
     /// The GPU's device as a server for Vulkan programs without a guest.
     pub(crate) vtest: PathBuf,
+    /// The same, to be loaded into the program that it serves.
+    pub(crate) vtest_inside: PathBuf,
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
     /// The guest's initramfs.
@@ -110,6 +112,7 @@ impl Builder<'_> {
             tests: release.join("krun-gpu-tests"),
             compute: release.join("krun-gpu-compute"),
             vtest: release.join("examples/vtest"),
+            vtest_inside: release.join("examples/libvtest_inside.so"),
             kernel,
             initramfs: self.target().join("initramfs.cpio"),
             initramfs_gpu: self.target().join("initramfs-gpu.cpio"),
