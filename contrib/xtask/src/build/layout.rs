@@ -77,6 +77,7 @@ impl Layout {
             &products.compute,
             &products.vtest,
             &products.vtest_inside,
+            &products.driver,
         ] {
             let target = folder.join(program.file_name().unwrap_or_default());
             self.0.push((program.clone(), target, 0o755));
