@@ -17,7 +17,7 @@ use crate::devices::block::{Block, BlockError};
 use crate::devices::console::{Console, ConsoleLog};
 use crate::devices::fs::{Fs, FsError};
 use crate::devices::gpu::{Gpu, GpuError};
-use crate::devices::net::{Net, NicSlot};
+use crate::devices::net::{self, Net, NicSlot};
 use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockError};
 use crate::event_loop::EventLoop;
@@ -68,7 +68,7 @@ impl MicroVm {
             slots.plug(Box::new(quietly(|| Block::new(disk))??))?;
         }
         let nic_slots = (0..config.nic_slots)
-            .map(|_| slots.plug_nic())
+            .map(|_| slots.plug_nic(Net::new(net::pairs(config.vcpus), event_loop.handle())))
             .collect::<Result<_, _>>()?;
         let Slots {
             transports,
@@ -157,8 +157,7 @@ impl<'a> Slots<'a> {
     }
 
     /// A place for a NIC that may come later.
-    fn plug_nic(&mut self) -> Result<NicSlot, BuildError> {
-        let net = Net::new();
+    fn plug_nic(&mut self, net: Net) -> Result<NicSlot, BuildError> {
         let slot = net.slot(self.transports.len());
         let registers = self.plug(Box::new(net))?;
         // A NIC's interrupts need no acknowledgement: the kernel drops the most frequent one, which
