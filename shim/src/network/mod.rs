@@ -202,16 +202,20 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
     let shared = has_neighbours(record.network.as_deref(), identity, pid);
     let manner = Manner::here(record.pairs())?;
     let file = namespace.file().map_err(NetworkError::Namespace)?;
-    let mut network = namespace.enter(move || {
+    let (mut network, is_own) = namespace.enter(move || {
         if has_tap()? {
-            return Ok(Network::absent(TAKEN.to_owned()));
+            return Ok((Network::absent(TAKEN.to_owned()), false));
         }
         if shared || ports.is_some() || passt::is_here() {
-            return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
+            let network = passt::join_here(&id, cgroup_of, &ports.unwrap_or_default())?;
+            return Ok::<_, NetworkError>((network, false));
         }
-        join_here(identity, manner)
+        Ok((join_here(identity, manner)?, true))
     })??;
-    network.watched = network.record.is_some().then_some(file);
+    // An engine that made the namespace may put the first interface there later; where it has none
+    // made (`none`), nobody can.
+    let may_change = is_own && (network.record.is_some() || record.network.is_some());
+    network.watched = may_change.then_some(file);
     Ok(network)
 }
 
