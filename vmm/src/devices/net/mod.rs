@@ -49,6 +49,7 @@ use vm_memory::GuestMemoryMmap;
 
 use crate::devices::served_queue::{Chain, ServedQueue};
 use crate::event_loop::{LoopHandle, Watch};
+use crate::sys::HypervisorError;
 use crate::virtio::{ActivateError, Activation, ActiveQueue, VirtioDevice, copy_config};
 
 pub use counters::NetStatistics;
@@ -68,6 +69,9 @@ const NAME: &str = "net";
 
 /// Sizes of the receive and the transmit queue of a pair.
 const QUEUE_SIZES: [u16; 2] = [256, 256];
+
+/// Queues that every NIC has.
+pub(crate) const FIRST_PAIR: usize = QUEUE_SIZES.len();
 
 /// Pairs of queues of one NIC: each is a thread, two where the host's kernel moves frames, and all
 /// of a NIC's share one interrupt.
@@ -138,6 +142,9 @@ pub enum NetError {
     /// The descriptor is no vhost-net, or none that can be used.
     #[error("set up vhost-net for a NIC")]
     Vhost(#[source] io::Error),
+    /// KVM was not told of the doorbells of its further queues.
+    #[error("connect a NIC's doorbells")]
+    Doorbells(#[source] HypervisorError),
     /// There is no epoll to be had.
     #[error("set up the poll of a NIC's thread")]
     Poll(#[source] io::Error),

@@ -9,6 +9,7 @@ use super::counters::{Counters, NetStatistics};
 use super::mover::Mover;
 use super::stream::{FrameStream, LONGEST_MTU};
 use super::worker::Active;
+use crate::sys::LateDoorbell;
 use crate::sys::tap::{Offloads, Tap};
 use crate::sys::vhost::VhostNet;
 
@@ -72,6 +73,8 @@ pub(super) struct Shared {
 pub(super) struct State {
     pub(super) nic: Option<Nic>,
     pub(super) refused_commands: u64,
+    /// Those of queues after the first pair.
+    doorbells: Vec<LateDoorbell>,
 }
 
 /// A NIC in its slot.
@@ -153,11 +156,18 @@ impl Shared {
         if state.nic.is_some() {
             return Err(NetError::Taken);
         }
+        let movers = movers()?;
+        if movers.len() > 1 {
+            let connected = state.doorbells.iter_mut().map(LateDoorbell::connect);
+            connected
+                .collect::<Result<(), _>>()
+                .map_err(NetError::Doorbells)?;
+        }
         state.nic = Some(Nic {
             mac,
             mtu,
             offloads,
-            movers: movers()?,
+            movers,
             ready: 0,
             enabled: 1,
         });
@@ -177,6 +187,11 @@ impl NicSlot {
     /// The number of the slot's device among the VM's: N of `virtio-mmio.N` in a Linux guest.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// Doorbells of further queues, for the first NIC that has them.
+    pub(crate) fn keep(&self, doorbells: Vec<LateDoorbell>) {
+        self.shared.lock().doorbells = doorbells;
     }
 
     /// Pairs of queues that a NIC can have in it.
