@@ -17,7 +17,7 @@ use crate::devices::block::{Block, BlockError};
 use crate::devices::console::{Console, ConsoleLog};
 use crate::devices::fs::{Fs, FsError};
 use crate::devices::gpu::{Gpu, GpuError};
-use crate::devices::net::{Net, NicSlot};
+use crate::devices::net::{self, Net, NicSlot};
 use crate::devices::rng::Rng;
 use crate::devices::vsock::{Vsock, VsockError};
 use crate::event_loop::EventLoop;
@@ -25,7 +25,7 @@ use crate::exit::ExitLatch;
 use crate::layout::{Layout, MEMORY_GRANULE, Range};
 use crate::memory::{self, GuestMemory, MemoryError};
 use crate::micro_vm::MicroVm;
-use crate::sys::{self, HypervisorError, Vm};
+use crate::sys::{self, HypervisorError, LateDoorbell, Vm};
 use crate::vcpu::Machine;
 use crate::virtio::VirtioDevice;
 use crate::virtio::mmio::Transport;
@@ -68,7 +68,7 @@ impl MicroVm {
             slots.plug(Box::new(quietly(|| Block::new(disk))??))?;
         }
         let nic_slots = (0..config.nic_slots)
-            .map(|_| slots.plug_nic())
+            .map(|_| slots.plug_nic(Net::new(net::pairs(config.vcpus), event_loop.handle())))
             .collect::<Result<_, _>>()?;
         let Slots {
             transports,
@@ -136,15 +136,34 @@ impl<'a> Slots<'a> {
         }
     }
 
-    fn plug(&mut self, device: Box<dyn VirtioDevice>) -> Result<Range, BuildError> {
+    fn plug(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), BuildError> {
+        let queues = device.queue_sizes().len();
+        self.plug_queues(device, queues).map(|_| ())
+    }
+
+    /// Plugs a device in whose first `connected` queues have doorbells; those of the others are
+    /// returned.
+    fn plug_queues(
+        &mut self,
+        device: Box<dyn VirtioDevice>,
+        connected: usize,
+    ) -> Result<(Range, Vec<LateDoorbell>), BuildError> {
         let index = self.transports.len();
         let (registers, line) = Layout::device(index)
             .zip(Layout::device_line(index))
             .ok_or(BuildError::TooManyDevices { most: index })?;
-        let doorbells = (0u32..)
-            .take(device.queue_sizes().len())
-            .map(|queue| self.vm.doorbell(registers.start + QUEUE_NOTIFY, queue))
-            .collect::<Result<_, _>>()?;
+        let mut doorbells = Vec::new();
+        let mut late = Vec::new();
+        for (number, queue) in (0u32..).zip(0..device.queue_sizes().len()) {
+            let address = registers.start + QUEUE_NOTIFY;
+            doorbells.push(if queue < connected {
+                self.vm.doorbell(address, number)?
+            } else {
+                let (doorbell, later) = self.vm.late_doorbell(address, number)?;
+                late.push(later);
+                doorbell
+            });
+        }
         let interrupt = self.vm.interrupt_line(line)?;
         self.command_line.add_device(registers, line);
         self.transports.push(Transport::new(
@@ -153,14 +172,14 @@ impl<'a> Slots<'a> {
             interrupt,
             doorbells,
         ));
-        Ok(registers)
+        Ok((registers, late))
     }
 
     /// A place for a NIC that may come later.
-    fn plug_nic(&mut self) -> Result<NicSlot, BuildError> {
-        let net = Net::new();
+    fn plug_nic(&mut self, net: Net) -> Result<NicSlot, BuildError> {
         let slot = net.slot(self.transports.len());
-        let registers = self.plug(Box::new(net))?;
+        let (registers, late) = self.plug_queues(Box::new(net), net::FIRST_PAIR)?;
+        slot.keep(late);
         // A NIC's interrupts need no acknowledgement: the kernel drops the most frequent one, which
         // would be an exit for each interrupt. It keeps the eventfd, to which nobody listens.
         let used = virtio_bindings::virtio_mmio::VIRTIO_MMIO_INT_VRING;

@@ -73,6 +73,12 @@ impl Window {
         self.guest
     }
 
+    /// Where it is in this process, for a caller that is the guest itself. What is placed there
+    /// is host memory that others write to.
+    pub fn host_address(&self) -> usize {
+        self.host.host().addr()
+    }
+
     pub(crate) fn host(&mut self) -> &mut sys::window::Window {
         &mut self.host
     }

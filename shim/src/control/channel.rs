@@ -16,8 +16,9 @@ use serde::{Serialize, de::DeserializeOwned};
 /// How long a message may take to be sent before the other side counts as dead.
 const SEND_LIMIT: Duration = Duration::from_secs(10);
 
-/// Descriptors that come with one message at most: taps and as many vhost-nets for `start`.
-const DESCRIPTORS: usize = 16;
+/// Descriptors that come with one message at most: for `start`, eight taps with four pairs of queues
+/// each, and as many vhost-nets.
+const DESCRIPTORS: usize = 64;
 
 /// A stream of frames.
 #[derive(Debug)]

@@ -65,9 +65,14 @@ pub(crate) enum Request {
     Processes,
     /// Send a signal to every process of the container (`kill --all`).
     SignalAll(i32),
-    /// Give the guest another network interface (`network::watcher`), whose tap the frame carries,
-    /// and maybe a vhost-net.
-    Plug(Box<Interface>),
+    /// Give the guest another network interface (`network::watcher`); the frame carries what leads
+    /// to it.
+    Plug {
+        /// The interface; its device is the monitor's to choose.
+        interface: Box<Interface>,
+        /// What the descriptors are.
+        kind: LinkKind,
+    },
     /// Take the network interface of this name from the guest; its tap is gone with the answer.
     Unplug(String),
     /// Say this on the container's standard error.

@@ -196,7 +196,7 @@ impl Monitor {
             Request::Limit(limits) => self.request(RequestBody::Limit(limits), Waiting::Client(id)),
             Request::Statistics => self.request(RequestBody::Statistics, Waiting::Client(id)),
             Request::Processes => self.request(RequestBody::Processes, Waiting::Client(id)),
-            Request::Plug(interface) => self.plug(id, *interface),
+            Request::Plug { interface, kind } => self.plug(id, *interface, kind),
             Request::Unplug(name) => self.unplug(id, &name),
             Request::Notice(text) => {
                 say(&self.error, &text);

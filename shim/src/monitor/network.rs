@@ -10,7 +10,7 @@ use std::os::fd::OwnedFd;
 
 use krun_gpu_protocol::{AgentError, ErrorKind, Interface, Reply, RequestBody};
 use krun_gpu_vmm::MicroVm;
-use krun_gpu_vmm::devices::net::{NetError, NicConfig, NicLink};
+use krun_gpu_vmm::devices::net::{NetError, NicConfig, NicLink, TapQueue};
 
 use super::agent::AgentFault;
 use super::clients::ClientId;
@@ -74,29 +74,11 @@ impl Nics {
         &mut self,
         vm: &MicroVm,
         interfaces: &mut [Interface],
-        mut links: Vec<OwnedFd>,
+        links: Vec<OwnedFd>,
         kind: LinkKind,
     ) -> Result<(), PlugError> {
-        let count = interfaces.len();
-        let wanted = match kind {
-            LinkKind::Taps | LinkKind::Sockets => count,
-            LinkKind::TapsAndVhosts => 2 * count,
-        };
-        if links.len() != wanted {
-            return Err(PlugError::Count {
-                interfaces: count,
-                links: links.len(),
-            });
-        }
-        let mut vhosts = links.split_off(count).into_iter();
+        let links = sort(interfaces.len(), links, kind)?;
         for (interface, link) in interfaces.iter_mut().zip(links) {
-            let link = match kind {
-                LinkKind::Sockets => NicLink::Stream(link),
-                LinkKind::Taps | LinkKind::TapsAndVhosts => NicLink::Tap {
-                    tap: link,
-                    vhost: vhosts.next(),
-                },
-            };
             self.plug(vm, interface, link)?;
         }
         Ok(())
@@ -143,27 +125,69 @@ impl Nics {
     }
 }
 
+/// The link of each of `count` interfaces, all of one kind.
+fn sort(count: usize, mut links: Vec<OwnedFd>, kind: LinkKind) -> Result<Vec<NicLink>, PlugError> {
+    let wrong = PlugError::Count {
+        interfaces: count,
+        links: links.len(),
+    };
+    if count == 0 || links.is_empty() {
+        return match (count, links.len()) {
+            (0, 0) => Ok(Vec::new()),
+            _ => Err(wrong),
+        };
+    }
+    let (taps, vhosts) = match kind {
+        LinkKind::Sockets if links.len() == count => {
+            return Ok(links.into_iter().map(NicLink::Stream).collect());
+        }
+        LinkKind::TapsAndVhosts if links.len().is_multiple_of(2 * count) => {
+            let vhosts = links.split_off(links.len() / 2);
+            (links, vhosts)
+        }
+        LinkKind::Taps if links.len().is_multiple_of(count) => (links, Vec::new()),
+        _ => return Err(wrong),
+    };
+    let pairs = taps.len() / count;
+    let mut taps = taps.into_iter();
+    let mut vhosts = vhosts.into_iter();
+    let mut next = || {
+        let queues = taps.by_ref().take(pairs).map(|tap| TapQueue {
+            tap,
+            vhost: vhosts.next(),
+        });
+        NicLink::Tap(queues.collect())
+    };
+    Ok((0..count).map(|_| next()).collect())
+}
+
 impl Monitor {
     /// A client brings an interface.
     pub(super) fn plug(
         &mut self,
         client: ClientId,
         mut interface: Interface,
+        kind: LinkKind,
     ) -> Result<(), AgentFault> {
-        let mut links = self.clients.take_descriptors(client).into_iter();
-        let refused = match (self.phase, links.next(), links.next(), links.next()) {
-            (Phase::Running, Some(tap), vhost, None) => {
-                let link = NicLink::Tap { tap, vhost };
-                match self.nics.plug(&self.vm, &mut interface, link) {
-                    Ok(slot) => {
-                        let body = RequestBody::AddInterface(Box::new(interface));
-                        return self.request(body, Waiting::Plug(client, slot));
-                    }
-                    Err(error) => report::chain(&error),
+        let links = self.clients.take_descriptors(client);
+        let refused = if self.phase == Phase::Running {
+            let link = sort(1, links, kind).map(|mut links| links.pop());
+            let plugged = link.and_then(|link| match link {
+                Some(link) => self.nics.plug(&self.vm, &mut interface, link),
+                None => Err(PlugError::Count {
+                    interfaces: 1,
+                    links: 0,
+                }),
+            });
+            match plugged {
+                Ok(slot) => {
+                    let body = RequestBody::AddInterface(Box::new(interface));
+                    return self.request(body, Waiting::Plug(client, slot));
                 }
+                Err(error) => report::chain(&error),
             }
-            (Phase::Running, ..) => "a network interface comes with one tap".to_owned(),
-            _ => NOT_RUNNING.to_owned(),
+        } else {
+            NOT_RUNNING.to_owned()
         };
         self.clients.answer(client, Err(refusal(refused)));
         Ok(())

@@ -113,7 +113,8 @@ pub(crate) enum LinkKind {
     /// Taps.
     #[default]
     Taps,
-    /// Taps, and after the last one a vhost-net for each of them.
+    /// Taps, one descriptor for each pair of queues of a NIC and the same number for each NIC, and
+    /// after the last one a vhost-net for each of them.
     TapsAndVhosts,
     /// Sockets of passt's.
     Sockets,
@@ -126,14 +127,17 @@ pub(crate) struct Manner {
     takes_addresses: bool,
     /// The host's kernel moves frames, where it can.
     vhost: bool,
+    /// Pairs of queues of each NIC.
+    pairs: u8,
 }
 
 impl Manner {
-    /// This host's and its configuration's.
-    pub(crate) fn here() -> Result<Self, NetworkError> {
+    /// This host's and its configuration's, for a VM with room for so many pairs of queues.
+    pub(crate) fn here(pairs: u8) -> Result<Self, NetworkError> {
         Ok(Self {
             takes_addresses: host::is_rootless(),
             vhost: Config::load(Path::new(config::PATH))?.vhost_net,
+            pairs,
         })
     }
 }
@@ -196,18 +200,22 @@ pub(crate) fn join(container: &Container, pid: i32) -> Result<Network, NetworkEr
         return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
     }
     let shared = has_neighbours(record.network.as_deref(), identity, pid);
-    let manner = Manner::here()?;
+    let manner = Manner::here(record.pairs())?;
     let file = namespace.file().map_err(NetworkError::Namespace)?;
-    let mut network = namespace.enter(move || {
+    let (mut network, is_own) = namespace.enter(move || {
         if has_tap()? {
-            return Ok(Network::absent(TAKEN.to_owned()));
+            return Ok((Network::absent(TAKEN.to_owned()), false));
         }
         if shared || ports.is_some() || passt::is_here() {
-            return passt::join_here(&id, cgroup_of, &ports.unwrap_or_default());
+            let network = passt::join_here(&id, cgroup_of, &ports.unwrap_or_default())?;
+            return Ok::<_, NetworkError>((network, false));
         }
-        join_here(identity, manner)
+        Ok((join_here(identity, manner)?, true))
     })??;
-    network.watched = network.record.is_some().then_some(file);
+    // An engine that made the namespace may put the first interface there later; where it has none
+    // made (`none`), nobody can.
+    let may_change = is_own && (network.record.is_some() || record.network.is_some());
+    network.watched = may_change.then_some(file);
     Ok(network)
 }
 
@@ -312,12 +320,12 @@ fn join_here(namespace: namespace::Identity, manner: Manner) -> Result<Network, 
         match join_one(&mut netlink, number, link, manner) {
             Ok(Joined {
                 interface,
-                tap,
-                vhost,
+                taps,
+                vhosts: own,
             }) => {
                 network.interfaces.push(interface);
-                network.links.push(tap);
-                vhosts.extend(vhost);
+                network.links.extend(taps);
+                vhosts.extend(own);
             }
             Err(error) => {
                 // The taps go with their descriptors; the first failure is the one to tell.
@@ -327,10 +335,7 @@ fn join_here(namespace: namespace::Identity, manner: Manner) -> Result<Network, 
             }
         }
     }
-    if !vhosts.is_empty() && vhosts.len() == network.links.len() {
-        network.links.append(&mut vhosts);
-        network.kind = LinkKind::TapsAndVhosts;
-    }
+    (network.links, network.kind) = together(network.links, vhosts);
     network.record = (!names.is_empty()).then_some(NetworkRecord {
         namespace,
         interfaces: names,
@@ -338,11 +343,20 @@ fn join_here(namespace: namespace::Identity, manner: Manner) -> Result<Network, 
     Ok(network)
 }
 
-/// An interface that was joined.
+/// What leads to NICs with these taps and vhost-nets, of which there may be too few.
+fn together(mut taps: Vec<OwnedFd>, vhosts: Vec<OwnedFd>) -> (Vec<OwnedFd>, LinkKind) {
+    if vhosts.is_empty() || vhosts.len() != taps.len() {
+        return (taps, LinkKind::Taps);
+    }
+    taps.extend(vhosts);
+    (taps, LinkKind::TapsAndVhosts)
+}
+
+/// An interface that was joined, with a tap's descriptor for each pair of queues.
 struct Joined {
     interface: Interface,
-    tap: OwnedFd,
-    vhost: Option<OwnedFd>,
+    taps: Vec<OwnedFd>,
+    vhosts: Vec<OwnedFd>,
 }
 
 fn join_one(
@@ -353,7 +367,7 @@ fn join_one(
 ) -> Result<Joined, NetworkError> {
     let mut interface = interface::read(netlink, link)?;
     let name = format!("{TAP_PREFIX}{number}");
-    let (descriptor, tap) = tap::make(netlink, &name, link)?;
+    let (taps, tap) = tap::make(netlink, &name, link, manner.pairs)?;
     redirect::between(netlink, link, &tap)?;
     if manner.takes_addresses
         && let Err(error) = local::lead_to_guest(netlink, link, &tap, &mut interface)
@@ -361,12 +375,12 @@ fn join_one(
         let _ = redirect::remove(netlink, link);
         return Err(error);
     }
-    // Without it, a thread of the VMM does its work.
-    let vhost = manner.vhost.then(open_vhost).and_then(Result::ok);
+    // Without them, threads of the VMM do their work.
+    let vhosts = taps.iter().filter(|_| manner.vhost).map(|_| open_vhost());
     Ok(Joined {
         interface,
-        tap: descriptor,
-        vhost,
+        vhosts: vhosts.map_while(Result::ok).collect(),
+        taps,
     })
 }
 

@@ -23,7 +23,7 @@ use krun_gpu_netlink::{Link, Netlink, NetlinkError, Watch};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, setns};
 
-use super::{Joined, Manner, NetworkError, TAP_PREFIX, join_one, passt, redirect};
+use super::{Joined, Manner, NetworkError, TAP_PREFIX, join_one, passt, redirect, together};
 use crate::control::{Connection, ControlError, Reply, Request};
 use crate::descriptors;
 use crate::report;
@@ -42,6 +42,9 @@ const MADE: Duration = Duration::from_secs(2);
 /// Options of `network-watch`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
+    /// The pairs of queues that each of its NICs can have.
+    #[arg(long)]
+    pairs: u8,
     /// The interfaces that the guest has.
     names: Vec<String>,
 }
@@ -67,11 +70,11 @@ pub(crate) enum WatchError {
 }
 
 /// Starts the watcher of the network namespace `namespace`, in which the guest has the interfaces
-/// `names`, in the cgroup of the process `vmm`.
+/// `names`, with room for `pairs` pairs of queues, in the cgroup of the process `vmm`.
 pub(crate) fn spawn(
     connection: &Connection,
     namespace: File,
-    names: &[String],
+    (names, pairs): (&[String], u8),
     vmm: Option<i32>,
 ) -> io::Result<ProcessIdentity> {
     let cgroup = vmm.map(passt::cgroup_of).transpose()?.flatten();
@@ -80,6 +83,7 @@ pub(crate) fn spawn(
     command
         .arg0("krun-gpu")
         .arg(COMMAND)
+        .arg(format!("--pairs={pairs}"))
         .arg("--")
         .args(names)
         .stdin(Stdio::from(connection.as_fd().try_clone_to_owned()?))
@@ -105,7 +109,7 @@ pub(crate) fn spawn(
 /// Why it ends early is told on the container's standard error.
 pub(crate) fn run(options: &Options) -> io::Result<()> {
     let connection = Connection::from(descriptors::duplicate_standard(0)?);
-    let result = Watcher::new(&connection, &options.names).and_then(|mut watcher| {
+    let result = Watcher::new(&connection, options).and_then(|mut watcher| {
         let result = watcher.run();
         watcher.leave();
         result
@@ -148,7 +152,7 @@ enum Place {
 }
 
 impl<'a> Watcher<'a> {
-    fn new(connection: &'a Connection, names: &[String]) -> Result<Self, WatchError> {
+    fn new(connection: &'a Connection, options: &Options) -> Result<Self, WatchError> {
         let step = |what| move |source| WatchError::Step(what, source);
         let namespace = descriptors::duplicate_standard(1).map_err(step("take the namespace"))?;
         let null = fs::OpenOptions::new()
@@ -160,12 +164,13 @@ impl<'a> Watcher<'a> {
         nix::unistd::setsid().map_err(|error| step("leave the caller's session")(error.into()))?;
         setns(namespace, CloneFlags::CLONE_NEWNET)
             .map_err(|error| step("enter the container's network namespace")(error.into()))?;
-        let manner = Manner::here()?;
+        let manner = Manner::here(options.pairs)?;
         keep_rights()?;
         let watch = Watch::open()?;
         let mut netlink = Netlink::open()?;
         let links = netlink.links()?.into_iter();
-        let known = links.filter(|link| names.contains(&link.name)).map(|link| {
+        let is_early = |link: &Link| options.names.contains(&link.name);
+        let known = links.filter(is_early).map(|link| {
             let place = Place::Early;
             (link.index, Known { link, place })
         });
@@ -277,15 +282,16 @@ impl<'a> Watcher<'a> {
         let number = self.free_number()?;
         let Joined {
             interface,
-            tap,
-            vhost,
+            taps,
+            vhosts,
         } = match join_one(&mut self.netlink, number, link, self.manner) {
             Ok(joined) => joined,
             // It went while we looked: that is heard of, too.
             Err(error) => return Ok(Err(report::chain(&error))),
         };
-        let links: Vec<OwnedFd> = [tap].into_iter().chain(vhost).collect();
-        let result = self.ask(&Request::Plug(Box::new(interface)), &links)?;
+        let (links, kind) = together(taps, vhosts);
+        let interface = Box::new(interface);
+        let result = self.ask(&Request::Plug { interface, kind }, &links)?;
         drop(links);
         if result.is_err() {
             // Its reason is the one to tell.

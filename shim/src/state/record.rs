@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use krun_gpu_vmm::devices::net;
 use oci_spec::runtime::Hook;
 use serde::{Deserialize, Serialize};
 
@@ -128,6 +129,11 @@ pub(crate) struct OciState<'a> {
 }
 
 impl Record {
+    /// Pairs of queues that each NIC of its VM can have.
+    pub(crate) fn pairs(&self) -> u8 {
+        net::pairs(self.machine.vcpus)
+    }
+
     /// The OCI state as JSON, with `status` and `pid` as given.
     pub(crate) fn oci_state(&self, status: Status, pid: Option<i32>) -> String {
         let state = OciState {

@@ -1,6 +1,7 @@
 //! What the examples share: a GPU with a render server of their own, and how they end.
 
 use std::error::Error;
+use std::num::NonZeroU64;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -9,6 +10,7 @@ use krun_gpu_vmm::devices::gpu::GpuConfig;
 use krun_gpu_vmm::devices::gpu::virgl::Library;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+use rustix::thread::set_current_timer_slack;
 
 /// The status that `main` ends with; an error is printed with its causes, after `program`.
 pub(super) fn end(program: &str, result: Result<ExitCode, Box<dyn Error>>) -> ExitCode {
@@ -38,10 +40,14 @@ pub(super) fn gpu(
     )?;
     // The child's copy of its end is open across exec; the original is closed here.
     fcntl_setfd(&theirs, FdFlags::empty())?;
-    Command::new(program)
+    // The child inherits how late its sleeps may end; ours are as before.
+    set_current_timer_slack(NonZeroU64::new(1))?;
+    let server = Command::new(program)
         .arg("--socket-fd")
         .arg(theirs.as_raw_fd().to_string())
-        .spawn()?;
+        .spawn();
+    set_current_timer_slack(None)?;
+    server?;
     Ok(GpuConfig {
         library: Library::load()?,
         render_server: ours,

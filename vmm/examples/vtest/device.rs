@@ -27,11 +27,26 @@ const MAP: u32 = 0x208;
 const FENCE_ON_RING: u32 = 3;
 const MAPPABLE: u32 = 1;
 
+/// A blob, as a client gets it.
+pub(super) struct Blob {
+    pub(super) resource: u32,
+    /// Bytes.
+    pub(super) size: u64,
+    /// Where in this process it is, if it may be mapped.
+    pub(super) address: Option<usize>,
+}
+
+/// Turns a blob into a descriptor that its client can map.
+pub(super) type Share = fn(&mut Control, &Blob) -> io::Result<OwnedFd>;
+
 /// The device without a guest.
 pub(super) struct Device {
     control: Control,
+    share: Share,
     memory: GuestMemory,
     window: u64,
+    /// Where the window is in this process.
+    address: usize,
     fences: Receiver<Fence>,
     last_resource: u32,
     /// Lengths by offset in the window, and whose it is.
@@ -40,26 +55,30 @@ pub(super) struct Device {
 
 impl Device {
     /// Starts the renderer in this thread. A byte is written to `waker` for each fence.
-    pub(super) fn start(config: GpuConfig, waker: UnixStream) -> Result<Self, Box<dyn Error>> {
+    pub(super) fn start(
+        config: GpuConfig,
+        share: Share,
+        waker: UnixStream,
+    ) -> Result<Self, Box<dyn Error>> {
         let window = config.window;
+        let places = Window::reserve(Range {
+            start: window,
+            length: window,
+        })?;
+        let address = places.host_address();
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 1 << 20)])?;
         let (sender, fences) = channel();
-        let control = Control::start(
-            config,
-            Window::reserve(Range {
-                start: window,
-                length: window,
-            })?,
-            move |fence| {
-                if sender.send(fence).is_ok() {
-                    let _ = (&waker).write(&[0]);
-                }
-            },
-        )?;
+        let control = Control::start(config, places, move |fence| {
+            if sender.send(fence).is_ok() {
+                let _ = (&waker).write(&[0]);
+            }
+        })?;
         Ok(Self {
             control,
+            share,
             memory: Arc::new(memory),
             window,
+            address,
             fences,
             last_resource: 0,
             places: BTreeMap::new(),
@@ -102,6 +121,7 @@ impl Device {
         body.extend(size.to_le_bytes());
         self.command(CREATE_BLOB, context, &body)?;
         self.command(ATTACH, context, &words(&[resource, 0]))?;
+        let mut address = None;
         if flags & MAPPABLE != 0 {
             let length = size.next_multiple_of(PAGE);
             let offset = self.place(length).ok_or(io::ErrorKind::StorageFull)?;
@@ -109,10 +129,15 @@ impl Device {
             body.extend(offset.to_le_bytes());
             self.command(MAP, context, &body)?;
             self.places.insert(offset, (length, resource));
+            let offset = usize::try_from(offset).map_err(io::Error::other)?;
+            address = Some(self.address + offset);
         }
-        let memory = self.control.export(resource);
-        let memory = memory.ok_or_else(|| io::Error::other("a blob that has no descriptor"))?;
-        Ok((resource, memory))
+        let blob = Blob {
+            resource,
+            size,
+            address,
+        };
+        Ok((resource, (self.share)(&mut self.control, &blob)?))
     }
 
     pub(super) fn unref(&mut self, resource: u32) -> io::Result<()> {

@@ -36,6 +36,15 @@ impl DriverQueue {
         }
     }
 
+    /// As a driver that begins anew has it.
+    pub(super) fn restart(&mut self) {
+        let zeros = vec![0; usize::from(self.size) * 32];
+        self.memory
+            .write_slice(&zeros, GuestAddress(self.base))
+            .unwrap();
+        (self.avail, self.used) = (0, 0);
+    }
+
     fn avail_ring(&self) -> u64 {
         self.base + 16 * u64::from(self.size)
     }

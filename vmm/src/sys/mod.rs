@@ -9,8 +9,8 @@
 mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::{
-    Exit, Kicker, RegisterPage, Vcpu, Vm, eventfd, file, mapping, stream, tap, thread, vhost,
-    window,
+    Exit, Kicker, LateDoorbell, RegisterPage, Vcpu, Vm, eventfd, file, mapping, stream, tap,
+    thread, vhost, window,
 };
 #[cfg(target_os = "linux")]
 pub use linux::{HypervisorError, ProbeError, probe};

@@ -20,6 +20,7 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<(), BuildError> {
         "--package=krun-gpu-vmm",
         "--bins",
         "--example=vtest",
+        "--example=vtest_inside",
     ]);
     process::run_logged(&mut release, &builder.cache.log("build"))?;
     progress::step("guest agent", "building");

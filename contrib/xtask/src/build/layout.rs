@@ -72,7 +72,13 @@ impl Layout {
     /// Adds the tests, for the test VM.
     pub(crate) fn with_tests(mut self, products: &Products, roots: &Prefix) -> Self {
         let folder = roots.prefix.join("libexec/krun-gpu");
-        for program in [&products.tests, &products.compute, &products.vtest] {
+        for program in [
+            &products.tests,
+            &products.compute,
+            &products.vtest,
+            &products.vtest_inside,
+            &products.driver,
+        ] {
             let target = folder.join(program.file_name().unwrap_or_default());
             self.0.push((program.clone(), target, 0o755));
         }

@@ -62,6 +62,10 @@ pub(crate) struct Products {
     pub(crate) compute: PathBuf,
     /// The GPU's device as a server for Vulkan programs without a guest.
     pub(crate) vtest: PathBuf,
+    /// The same, to be loaded into the program that it serves.
+    pub(crate) vtest_inside: PathBuf,
+    /// The guest's Vulkan driver.
+    pub(crate) driver: PathBuf,
     /// The guest's kernel.
     pub(crate) kernel: PathBuf,
     /// The guest's initramfs.
@@ -90,7 +94,7 @@ impl Builder<'_> {
         let driver = mesa::build(self)?;
         self.sources.fetch(self.cache)?;
         binaries::build(self)?;
-        let products = self.products(kernel);
+        let products = self.products(kernel, driver.library());
         let agent = binaries::agent(self);
         initramfs::write(&agent, &[], &products.initramfs)?;
         initramfs::write(&agent, &driver.files(), &products.initramfs_gpu)?;
@@ -100,16 +104,19 @@ impl Builder<'_> {
 
     /// Where an earlier build left everything, as far as there was one.
     pub(crate) fn last(&self) -> Result<Products, BuildError> {
-        Ok(self.products(kernel::path(self)?))
+        let driver = mesa::Driver::last(self)?.library();
+        Ok(self.products(kernel::path(self)?, driver))
     }
 
-    fn products(&self, kernel: PathBuf) -> Products {
+    fn products(&self, kernel: PathBuf, driver: PathBuf) -> Products {
         let release = self.target().join("release");
         Products {
             runtime: release.join("krun-gpu"),
             tests: release.join("krun-gpu-tests"),
             compute: release.join("krun-gpu-compute"),
             vtest: release.join("examples/vtest"),
+            vtest_inside: release.join("examples/libvtest_inside.so"),
+            driver,
             kernel,
             initramfs: self.target().join("initramfs.cpio"),
             initramfs_gpu: self.target().join("initramfs-gpu.cpio"),

@@ -97,6 +97,9 @@ fn start(options: &Options) -> Result<Child, SupervisorError> {
         "make a pid namespace (`sysctl user.max_pid_namespaces` must not be 0, nor \
          `user.max_user_namespaces` for an ordinary user)",
     ))?;
+    // The server sleeps 10 us between two looks at a guest's ring, and as long again as this.
+    nix::sys::prctl::set_timerslack(1)
+        .map_err(|error| step("have its sleeps end on time")(error.into()))?;
     confinement::confine(&options.program, &options.read_paths)?;
     filter::load()?;
     spawn(&options.program, socket).map_err(|source| SupervisorError::Run {

@@ -10,6 +10,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: connect_and_disconnect,
     },
     Case {
+        name: "network::connect_the_first",
+        run: connect_the_first,
+    },
+    Case {
         name: "network::connect_for_a_user",
         run: connect_for_a_user,
     },
@@ -39,6 +43,24 @@ fn connect_and_disconnect() -> Outcome {
         ours.stdout.matches(eth1).count() == 3
             && ours.stdout.matches("1 packets received").count() == 7
             && ours.stderr.is_empty(),
+        || ours.to_string(),
+    )
+}
+
+/// A container that starts on no network, of those that it may be on, gets its first one later.
+fn connect_the_first() -> Outcome {
+    let ours = same(&script(
+        r#"podman network create --subnet 10.94.0.0/24 n1 >/dev/null
+        podman create --runtime $RUNTIME --cap-add NET_RAW --network n1 --name c $BB sleep 1000 >/dev/null
+        podman network disconnect n1 c; podman start c >/dev/null
+        podman exec c ls /sys/class/net
+        podman network connect --ip 10.94.0.9 n1 c
+        podman exec c sh -c 'for i in $(seq 100); do ip route | grep -q ^default && break; sleep 0.2; done; ip -o -4 addr show dev eth0 | grep -o 10.94.0.9
+            ping -c 1 -W 10 10.94.0.1 | grep -o "1 packets received"'
+        podman rm -f -t 0 c >/dev/null; podman network rm n1 >/dev/null"#,
+    ))?;
+    ensure(
+        ours.stdout == "lo\n10.94.0.9\n1 packets received\n" && ours.stderr.is_empty(),
         || ours.to_string(),
     )
 }

@@ -1,4 +1,5 @@
-//! Who moves a NIC's frames: a thread of this process (`worker`), or the host's kernel.
+//! Who moves the frames of a pair of a NIC's queues: a thread of this process (`worker`), or the
+//! host's kernel.
 
 use std::io;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ const OF_QUEUES: [u32; 3] = [
     VIRTIO_RING_F_INDIRECT_DESC,
 ];
 
-/// A NIC's frames' mover.
+/// The mover of one pair's frames.
 #[derive(Debug)]
 pub(super) enum Mover {
     /// A thread of ours.
@@ -33,9 +34,8 @@ pub(super) enum Mover {
 }
 
 impl Mover {
-    /// Starts a thread for `wire`.
-    pub(super) fn thread(wire: Box<dyn Wire>) -> Result<Self, NetError> {
-        let counters = Arc::<Counters>::default();
+    /// Starts a thread for `wire`, which counts the NIC's frames.
+    pub(super) fn thread(wire: Box<dyn Wire>, counters: Arc<Counters>) -> Result<Self, NetError> {
         let worker = WorkerHandle::start(wire, Arc::clone(&counters))?;
         Ok(Self::Thread { worker, counters })
     }
@@ -78,7 +78,15 @@ impl Mover {
         }
     }
 
-    /// What it has moved; the kernel does not say.
+    /// Lets frames come to this pair, or to the NIC's others alone.
+    pub(super) fn enable(&self, enabled: bool) -> io::Result<()> {
+        match self {
+            Self::Thread { worker, .. } => worker.enable(enabled),
+            Self::Kernel { tap, .. } => tap.attach(enabled),
+        }
+    }
+
+    /// What the NIC's threads have moved; the kernel does not say.
     pub(super) fn statistics(&self) -> Option<NetStatistics> {
         match self {
             Self::Thread { counters, .. } => Some(counters.statistics()),

@@ -30,6 +30,11 @@ pub(super) trait Wire: AsFd + Debug + Send {
         Ok(())
     }
 
+    /// Whether frames come: asked only of one of several wires to the same interface.
+    fn enable(&self, _enabled: bool) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// What the guest's driver accepted: frames that are read may be of that kind.
     fn accept(&self, features: u64) -> io::Result<()>;
 }
@@ -41,6 +46,10 @@ impl Wire for Tap {
 
     fn write(&self, header: &[u8], frame: &[VolatileSlice<'_>]) -> io::Result<usize> {
         Self::write(self, header, frame)
+    }
+
+    fn enable(&self, enabled: bool) -> io::Result<()> {
+        self.attach(enabled)
     }
 
     fn accept(&self, features: u64) -> io::Result<()> {

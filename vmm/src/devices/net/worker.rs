@@ -1,4 +1,4 @@
-//! The thread of one NIC: it waits for frames of the host, for the guest's doorbells and for the
+//! The thread of one pair of a NIC's queues: it waits for frames of the host, for the guest's doorbells and for the
 //! device's commands, and sleeps while there are none.
 
 use std::io;
@@ -24,7 +24,7 @@ const COMMAND: Token = Token(0);
 const DOORBELL: Token = Token(1);
 const WIRE: Token = Token(2);
 
-/// Queues of a device that its driver has started.
+/// A pair of queues of a device that its driver has started.
 #[derive(Debug)]
 pub(super) struct Active {
     pub(super) memory: GuestMemory,
@@ -38,6 +38,7 @@ pub(super) struct Active {
 enum Command {
     Activate(Box<Active>, SyncSender<io::Result<()>>),
     Deactivate(SyncSender<()>),
+    Enable(bool, SyncSender<io::Result<()>>),
     Stop,
 }
 
@@ -87,6 +88,11 @@ impl WorkerHandle {
     /// Takes the queues away: on return the thread does not touch guest memory.
     pub(super) fn deactivate(&self) -> io::Result<()> {
         self.call(Command::Deactivate)
+    }
+
+    /// Lets frames come, or not; see [`Wire::enable`].
+    pub(super) fn enable(&self, enabled: bool) -> io::Result<()> {
+        self.call(|reply| Command::Enable(enabled, reply))?
     }
 
     fn call<T>(&self, command: impl FnOnce(SyncSender<T>) -> Command) -> io::Result<T> {
@@ -152,6 +158,9 @@ impl Worker {
                     Command::Deactivate(reply) => {
                         self.deactivate();
                         let _ = reply.send(());
+                    }
+                    Command::Enable(enabled, reply) => {
+                        let _ = reply.send(self.wire.enable(enabled));
                     }
                     Command::Stop => {
                         self.deactivate();

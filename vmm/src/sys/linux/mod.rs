@@ -22,4 +22,4 @@ pub(crate) use kick::Kicker;
 pub use probe::{ProbeError, probe};
 pub(crate) use register_page::RegisterPage;
 pub(crate) use vcpu::{Exit, Vcpu};
-pub(crate) use vm::Vm;
+pub(crate) use vm::{LateDoorbell, Vm};

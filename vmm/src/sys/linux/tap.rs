@@ -1,8 +1,8 @@
 //! A tap: an Ethernet interface of the host whose other end is a descriptor.
 //!
 //! Called by the net device (`devices::net`), whose thread reads and writes frames. The caller of
-//! this crate has made the interface (`/dev/net/tun`, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR); every
-//! frame has a virtio-net header of 12 bytes in front. The kernel checks the header again.
+//! this crate has made the interface (`/dev/net/tun`, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR), and
+//! opened it several times for several pairs of queues; every frame has a virtio-net header of 12 bytes in front. The kernel checks the header again.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -76,6 +76,30 @@ impl Tap {
                 self.descriptor.as_raw_fd(),
                 libc::TUNSETOFFLOAD,
                 libc::c_ulong::from(word),
+            )
+        };
+        match result {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Lets frames come to this descriptor, or to the tap's others alone: for one of a tap with
+    /// several (IFF_MULTI_QUEUE) that is in the other state.
+    pub(crate) fn attach(&self, attached: bool) -> io::Result<()> {
+        let flag = match attached {
+            true => libc::IFF_ATTACH_QUEUE,
+            false => libc::IFF_DETACH_QUEUE,
+        };
+        // SAFETY: all zeros are valid for this structure of integers.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        request.ifr_ifru.ifru_flags = libc::c_short::try_from(flag).unwrap_or(0);
+        // SAFETY: the request takes a pointer to an ifreq, which lives through the call.
+        let result = unsafe {
+            libc::ioctl(
+                self.descriptor.as_raw_fd(),
+                libc::TUNSETQUEUE,
+                &raw const request,
             )
         };
         match result {

@@ -162,6 +162,52 @@ impl Vm {
             .map_err(HypervisorError::vm("connecting a doorbell"))?;
         Ok(eventfd)
     }
+
+    /// The same for later.
+    pub(crate) fn late_doorbell(
+        &self,
+        address: u64,
+        value: u32,
+    ) -> Result<(EventFd, LateDoorbell), HypervisorError> {
+        let eventfd = new_eventfd()?;
+        let kept = eventfd.try_clone().map_err(|source| HypervisorError::Vm {
+            action: "duplicating an eventfd",
+            source,
+        })?;
+        let late = LateDoorbell {
+            vm: Arc::clone(&self.fd),
+            eventfd: kept,
+            address,
+            value,
+            connected: false,
+        };
+        Ok((eventfd, late))
+    }
+}
+
+/// A doorbell whose rings are exits to this process until KVM is told of it, which takes a while
+/// that a VM's start need not spend on queues that nobody may use.
+#[derive(Debug)]
+pub(crate) struct LateDoorbell {
+    vm: Arc<VmFd>,
+    eventfd: EventFd,
+    address: u64,
+    value: u32,
+    connected: bool,
+}
+
+impl LateDoorbell {
+    /// Makes it one as [`Vm::doorbell`] does.
+    pub(crate) fn connect(&mut self) -> Result<(), HypervisorError> {
+        if !self.connected {
+            let address = IoEventAddress::Mmio(self.address);
+            self.vm
+                .register_ioevent(&self.eventfd, &address, self.value)
+                .map_err(HypervisorError::vm("connecting a doorbell"))?;
+            self.connected = true;
+        }
+        Ok(())
+    }
 }
 
 /// KVM gives up with EINTR when a signal comes while it waits for a lock.

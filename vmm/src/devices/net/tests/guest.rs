@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -17,8 +18,9 @@ use super::super::slot::Offloaded;
 use super::super::wire::Wire;
 use super::super::{Net, NicSlot, features};
 use crate::devices::driver_queue::{DriverQueue, NEXT, WRITE};
+use crate::event_loop::EventLoop;
 use crate::memory::GuestMemory;
-use crate::virtio::{Activation, Interrupt, VirtioDevice};
+use crate::virtio::{Activation, ActiveQueue, Interrupt, VirtioDevice};
 
 pub(super) const MEMORY: usize = 16 << 20;
 pub(super) const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -26,6 +28,9 @@ pub(super) const MTU: u16 = 1500;
 pub(super) const SIZE: u16 = 256;
 const RECEIVE: u64 = 0x1_0000;
 const TRANSMIT: u64 = 0x2_0000;
+const CONTROL: u64 = 0x5_0000;
+const OTHERS: u64 = 0x6_0000;
+const COMMAND: u64 = 0x70_0000;
 const BUFFERS: u64 = 0x10_0000;
 pub(super) const FRAMES: u64 = 0x80_0000;
 
@@ -34,6 +39,7 @@ pub(super) const FRAMES: u64 = 0x80_0000;
 struct Pair {
     socket: OwnedFd,
     accepted: Arc<Mutex<Option<u64>>>,
+    enabled: Arc<AtomicBool>,
 }
 
 impl Wire for Pair {
@@ -59,6 +65,12 @@ impl Wire for Pair {
         Ok(send(&self.socket, &bytes, SendFlags::DONTWAIT)?)
     }
 
+    fn enable(&self, enabled: bool) -> io::Result<()> {
+        let before = self.enabled.swap(enabled, Ordering::SeqCst);
+        assert_ne!(before, enabled, "as the kernel insists");
+        Ok(())
+    }
+
     fn accept(&self, features: u64) -> io::Result<()> {
         *self.accepted.lock().unwrap() = Some(features);
         Ok(())
@@ -71,6 +83,14 @@ impl AsFd for Pair {
     }
 }
 
+/// A pair of queues beside the first.
+pub(super) struct Other {
+    pub(super) host: OwnedFd,
+    pub(super) receive: DriverQueue,
+    pub(super) transmit: DriverQueue,
+    pub(super) enabled: Arc<AtomicBool>,
+}
+
 pub(super) struct Guest {
     pub(super) memory: GuestMemory,
     pub(super) device: Net,
@@ -78,25 +98,44 @@ pub(super) struct Guest {
     pub(super) host: OwnedFd,
     pub(super) receive: DriverQueue,
     pub(super) transmit: DriverQueue,
+    pub(super) others: Vec<Other>,
+    pub(super) control: DriverQueue,
     pub(super) accepted: Arc<Mutex<Option<u64>>>,
     interrupt: Arc<EventFd>,
     features: u64,
+    _event_loop: EventLoop,
 }
 
 impl Guest {
     /// A guest whose driver accepts everything but `without`, and has offered no buffer.
     pub(super) fn new(without: &[u32]) -> Self {
+        Self::with_pairs(1, without)
+    }
+
+    /// The same with so many pairs of queues.
+    pub(super) fn with_pairs(pairs: u8, without: &[u32]) -> Self {
         let accepted = Arc::<Mutex<Option<u64>>>::default();
-        let device = Net::new();
+        let event_loop = EventLoop::start().unwrap();
+        let device = Net::new(pairs, event_loop.handle());
         let slot = device.slot(7);
-        let host = plug(&device, &accepted);
+        let mut hosts = plug(&device, &accepted).into_iter();
+        let (host, _) = hosts.next().unwrap();
         let features = features(device.shared.lock().nic.as_ref().unwrap());
         let features = without
             .iter()
             .fold(features, |features, bit| features & !(1 << bit));
         let memory = GuestMemoryMmap::from_ranges(&[(GuestAddress(0), MEMORY)]).unwrap();
         let memory = Arc::new(memory);
+        let others = (OTHERS..).step_by(0x1_0000).zip(hosts);
+        let others = others.map(|(base, (host, enabled))| Other {
+            host,
+            receive: DriverQueue::new(&memory, base, SIZE),
+            transmit: DriverQueue::new(&memory, base + 0x8000, SIZE),
+            enabled,
+        });
         let mut guest = Self {
+            others: others.collect(),
+            control: DriverQueue::new(&memory, CONTROL, 16),
             receive: DriverQueue::new(&memory, RECEIVE, SIZE),
             transmit: DriverQueue::new(&memory, TRANSMIT, SIZE),
             device,
@@ -106,15 +145,25 @@ impl Guest {
             memory,
             interrupt: Arc::new(EventFd::new(EFD_NONBLOCK).unwrap()),
             features,
+            _event_loop: event_loop,
         };
         guest.activate();
         guest
     }
 
     pub(super) fn activate(&mut self) {
+        let mut queues = vec![Some(self.receive.active()), Some(self.transmit.active())];
+        for other in &self.others {
+            queues.extend([Some(other.receive.active()), Some(other.transmit.active())]);
+        }
+        queues.push(Some(self.control.active()));
+        self.activate_with(queues);
+    }
+
+    pub(super) fn activate_with(&mut self, queues: Vec<Option<ActiveQueue>>) {
         let activation = Activation {
             memory: self.memory.clone(),
-            queues: vec![Some(self.receive.active()), Some(self.transmit.active())],
+            queues,
             interrupt: Interrupt::new(Arc::default(), Arc::clone(&self.interrupt)),
             features: self.features,
         };
@@ -125,7 +174,7 @@ impl Guest {
     pub(super) fn exchange(&mut self) {
         self.device.reset();
         self.slot.unplug();
-        self.host = plug(&self.device, &self.accepted);
+        self.host = plug(&self.device, &self.accepted).remove(0).0;
         let memory = self.memory.clone();
         self.receive = DriverQueue::new(&memory, 0x3_0000, SIZE);
         self.transmit = DriverQueue::new(&memory, 0x4_0000, SIZE);
@@ -177,6 +226,26 @@ impl Guest {
                 .descriptor(index, *address, *length, *flags | next, index + 1);
         }
         self.transmit.publish(0);
+    }
+
+    /// Sends a control command of these bytes with room for an answer of `room` bytes; what was
+    /// answered, if anything.
+    pub(super) fn command(&mut self, bytes: &[u8], room: u32) -> Option<u8> {
+        self.memory
+            .write_slice(bytes, GuestAddress(COMMAND))
+            .unwrap();
+        let answer = COMMAND + 0x100;
+        self.memory
+            .write_obj(0xaa_u8, GuestAddress(answer))
+            .unwrap();
+        let length = u32::try_from(bytes.len()).unwrap();
+        let next = if room > 0 { NEXT } else { 0 };
+        self.control.descriptor(0, COMMAND, length, next, 1);
+        self.control.descriptor(1, answer, room, WRITE, 0);
+        self.control.publish(0);
+        let (head, written) = wait(|| self.control.used());
+        assert_eq!(head, 0);
+        (written == 1).then(|| self.memory.read_obj(GuestAddress(answer)).unwrap())
     }
 
     /// Waits until the device has taken the chain that was sent.
@@ -233,26 +302,32 @@ impl Guest {
     }
 }
 
-/// Plugs a NIC into the empty slot of `device`; the host's end of its link.
-fn plug(device: &Net, accepted: &Arc<Mutex<Option<u64>>>) -> OwnedFd {
+/// Plugs a NIC into the empty slot of `device`; the host's end of each pair's link, and whether
+/// frames come to it.
+fn plug(device: &Net, accepted: &Arc<Mutex<Option<u64>>>) -> Vec<(OwnedFd, Arc<AtomicBool>)> {
     assert_eq!(device.device_type(), 0);
     assert_eq!(device.features(), 0);
     let flags = SocketFlags::CLOEXEC;
-    let (host, ours) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
-    let wire = Pair {
-        socket: ours,
-        accepted: Arc::clone(accepted),
-    };
+    let mut hosts = Vec::new();
+    let mut movers = Vec::new();
+    let counters = Arc::default();
+    for number in 0..device.pairs {
+        let (host, socket) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        let enabled = Arc::new(AtomicBool::new(number == 0));
+        let wire = Pair {
+            socket,
+            accepted: Arc::clone(accepted),
+            enabled: Arc::clone(&enabled),
+        };
+        movers.push(Mover::thread(Box::new(wire), Arc::clone(&counters)).unwrap());
+        hosts.push((host, enabled));
+    }
     device
         .shared
-        .plug(
-            || Mover::thread(Box::new(wire)),
-            MAC,
-            MTU,
-            Offloaded::WithUdp,
-        )
+        .plug(|| Ok(movers), MAC, MTU, Offloaded::WithUdp)
         .unwrap();
-    host
+    hosts
 }
 
 /// Asks until there is an answer.
