@@ -104,8 +104,8 @@ pub(crate) fn start(container: &mut Container, tell: bool) -> Result<(), StartEr
     }
     container.record.status = Status::Running;
     if let Some(namespace) = network.watched {
-        let guest = (names.as_slice(), container.record.pairs());
-        let watcher = watcher::spawn(&connection, namespace, guest, cgroup);
+        let pairs = container.record.pairs();
+        let watcher = watcher::spawn(&connection, namespace, &names, pairs, cgroup);
         container.record.watcher = Some(watcher.map_err(|error| {
             end(container);
             StartError::Watcher(error)

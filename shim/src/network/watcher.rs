@@ -74,7 +74,8 @@ pub(crate) enum WatchError {
 pub(crate) fn spawn(
     connection: &Connection,
     namespace: File,
-    (names, pairs): (&[String], u8),
+    names: &[String],
+    pairs: u8,
     vmm: Option<i32>,
 ) -> io::Result<ProcessIdentity> {
     let cgroup = vmm.map(passt::cgroup_of).transpose()?.flatten();

@@ -200,7 +200,8 @@ fn top() -> Outcome {
         "1 sh -c sleep 1000; true",
         "2 sleep 1000",
     ];
-    // The host's `ps` that Podman puts there is seen or not, as its format asks; the guest's comes last.
+    // The host's `ps` that Podman puts there is seen or not, as its format asks; the guest's comes
+    // last.
     let shown = rows
         .iter()
         .map(String::as_str)

@@ -39,6 +39,17 @@ pub(super) struct Blob {
 /// Turns a blob into a descriptor that its client can map.
 pub(super) type Share = fn(&mut Control, &Blob) -> io::Result<OwnedFd>;
 
+/// A blob's own descriptor, if it has one.
+pub(super) fn descriptor(control: &mut Control, blob: &Blob) -> io::Result<OwnedFd> {
+    control.export(blob.resource).ok_or_else(|| {
+        let kind = match blob.address {
+            Some(_) => "can be mapped by a Vulkan driver alone (inside.rs serves it)",
+            None => "is not to be mapped",
+        };
+        io::Error::other(format!("a blob of {} bytes {kind}", blob.size))
+    })
+}
+
 /// The device without a guest.
 pub(super) struct Device {
     control: Control,

@@ -25,12 +25,12 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::{env, fs, io, process, thread};
+use std::{env, fs, process, thread};
 
 use server::{MEMORY, Server};
 
 const DRIVER: &str = "KRUN_GPU_VTEST_DRIVER";
-const RENDER_SERVER: &str = "KRUN_GPU_VTEST_RENDER_SERVER";
+const RENDER_SERVER_VARIABLE: &str = "KRUN_GPU_VTEST_RENDER_SERVER";
 
 /// Where the program connects to the server.
 static SOCKET: OnceLock<PathBuf> = OnceLock::new();
@@ -60,11 +60,8 @@ extern "C" fn end() {
 
 fn start() -> Result<(), Box<dyn Error>> {
     let driver = env::var(DRIVER).map_err(|_| format!("{DRIVER} names no Venus driver"))?;
-    let render_server = env::var_os(RENDER_SERVER);
-    let render_server = render_server.map_or_else(
-        || PathBuf::from("/usr/libexec/virgl_render_server"),
-        PathBuf::from,
-    );
+    let render_server = env::var_os(RENDER_SERVER_VARIABLE);
+    let render_server = PathBuf::from(render_server.unwrap_or(server::RENDER_SERVER.into()));
     let socket = env::temp_dir().join(format!("krun-gpu-vtest-{}", process::id()));
     let socket = SOCKET.get_or_init(|| socket);
     // SAFETY: the program has no other thread yet, or none that a preloaded library would know.
@@ -99,10 +96,7 @@ fn serve(
     let gpu = common::gpu(render_server, None, MEMORY)?;
     let mut server = Server::start(gpu, |control, blob| match blob.address {
         Some(address) => tokens::make(address, blob.size),
-        None => {
-            let memory = control.export(blob.resource);
-            memory.ok_or_else(|| io::Error::other("a blob that has no descriptor"))
-        }
+        None => device::descriptor(control, blob),
     })?;
     let listener = UnixListener::bind(socket)?;
     ready.send(Ok(()))?;

@@ -14,17 +14,13 @@ mod server;
 mod stream;
 
 use std::error::Error;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
-use krun_gpu_vmm::devices::gpu::Control;
 
-use device::Blob;
-use server::{MEMORY, Server};
+use server::{MEMORY, RENDER_SERVER, Server};
 
 /// Serve Mesa's Venus driver from the GPU device, without a guest.
 #[derive(Debug, Parser)]
@@ -33,7 +29,7 @@ struct Arguments {
     #[arg(long)]
     socket: PathBuf,
     /// virglrenderer's render server
-    #[arg(long, default_value = "/usr/libexec/virgl_render_server")]
+    #[arg(long, default_value = RENDER_SERVER)]
     render_server: PathBuf,
     /// End when the last client has gone
     #[arg(long)]
@@ -47,18 +43,7 @@ fn main() -> ExitCode {
 
 fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let gpu = common::gpu(&arguments.render_server, None, MEMORY)?;
-    let mut server = Server::start(gpu, descriptor)?;
+    let mut server = Server::start(gpu, device::descriptor)?;
     let listener = UnixListener::bind(&arguments.socket)?;
     server.serve(&listener, arguments.once)
-}
-
-/// A blob's own descriptor, if it has one.
-fn descriptor(control: &mut Control, blob: &Blob) -> io::Result<OwnedFd> {
-    control.export(blob.resource).ok_or_else(|| {
-        let kind = match blob.address {
-            Some(_) => "can be mapped by a Vulkan driver alone (inside.rs serves it)",
-            None => "is not to be mapped",
-        };
-        io::Error::other(format!("a blob of {} bytes {kind}", blob.size))
-    })
 }

@@ -11,6 +11,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::client::Client;
 use super::device::{Device, Share};
 
+/// virglrenderer's render server, where Debian has it.
+pub(super) const RENDER_SERVER: &str = "/usr/libexec/virgl_render_server";
+
 /// Bytes that all clients' blobs may have.
 pub(super) const MEMORY: u64 = 64 << 30;
 

@@ -12,20 +12,34 @@ use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{MemfdFlags, fstat, ftruncate, memfd_create};
 
-/// Addresses and lengths by inode. The kernel counts those of memfds up, so they do not come back.
-static TOKENS: Mutex<BTreeMap<(u64, u64), (usize, u64)>> = Mutex::new(BTreeMap::new());
+/// Tokens by the addresses that they stand for, none in another's place. The kernel counts the
+/// inodes of memfds up, so they do not come back.
+static TOKENS: Mutex<BTreeMap<usize, Token>> = Mutex::new(BTreeMap::new());
+
+struct Token {
+    /// Bytes.
+    length: u64,
+    /// Device and inode.
+    file: (u64, u64),
+}
 
 /// A descriptor that stands for `length` bytes at `address`.
 pub(super) fn make(address: usize, length: u64) -> io::Result<OwnedFd> {
     let token = memfd_create("krun-gpu-token", MemfdFlags::CLOEXEC)?;
     ftruncate(&token, length)?;
-    let inode = inode(token.as_fd())?;
+    let file = file(token.as_fd())?;
     let mut tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
-    tokens.insert(inode, (address, length));
+    // What was in this place before is gone.
+    let (start, end) = (address as u64, address as u64 + length);
+    tokens.retain(|other, token| {
+        let other = *other as u64;
+        other >= end || other + token.length <= start
+    });
+    tokens.insert(address, Token { length, file });
     Ok(token)
 }
 
-fn inode(descriptor: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
+fn file(descriptor: BorrowedFd<'_>) -> io::Result<(u64, u64)> {
     let status = fstat(descriptor)?;
     Ok((status.st_dev, status.st_ino))
 }
@@ -37,19 +51,17 @@ fn place(descriptor: c_int) -> Option<usize> {
     }
     // SAFETY: the caller of mmap has it open, or fstat says that nobody has.
     let descriptor = unsafe { BorrowedFd::borrow_raw(descriptor) };
-    let inode = inode(descriptor).ok()?;
+    let file = file(descriptor).ok()?;
     let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
-    tokens.get(&inode).map(|(address, _)| *address)
+    let mut ours = tokens.iter().filter(|(_, token)| token.file == file);
+    ours.next().map(|(address, _)| *address)
 }
 
 /// Whether a token stands for an address.
 fn is_placed(address: usize) -> bool {
     let tokens = TOKENS.lock().unwrap_or_else(PoisonError::into_inner);
-    tokens.values().any(|(start, length)| {
-        address
-            .checked_sub(*start)
-            .is_some_and(|offset| (offset as u64) < *length)
-    })
+    let before = tokens.range(..=address).next_back();
+    before.is_some_and(|(start, token)| ((address - start) as u64) < token.length)
 }
 
 /// `mmap(2)` in front of the C library's.

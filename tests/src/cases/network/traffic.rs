@@ -89,8 +89,8 @@ EOF
     )
 }
 
-/// With two vCPUs a NIC has two pairs of queues, whoever moves frames, and one that comes later, too;
-/// eight streams each way arrive as they were, and both pairs have work.
+/// With two vCPUs a NIC has two pairs of queues, whoever moves frames, and one that comes later,
+/// too; eight streams each way arrive as they were, and both pairs have work.
 fn pairs_of_queues() -> Outcome {
     let ours = sh(&script(
         r#"serve='import hashlib,socket,threading

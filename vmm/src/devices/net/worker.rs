@@ -1,5 +1,5 @@
-//! The thread of one pair of a NIC's queues: it waits for frames of the host, for the guest's doorbells and for the
-//! device's commands, and sleeps while there are none.
+//! The thread of one pair of a NIC's queues: it waits for frames of the host, for the guest's
+//! doorbells and for the device's commands, and sleeps while there are none.
 
 use std::io;
 use std::os::fd::AsRawFd;

@@ -2,7 +2,8 @@
 //!
 //! Called by the net device (`devices::net`), whose thread reads and writes frames. The caller of
 //! this crate has made the interface (`/dev/net/tun`, IFF_TAP, IFF_NO_PI, IFF_VNET_HDR), and
-//! opened it several times for several pairs of queues; every frame has a virtio-net header of 12 bytes in front. The kernel checks the header again.
+//! opened it several times for several pairs of queues; every frame has a virtio-net header of
+//! 12 bytes in front. The kernel checks the header again.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -157,9 +157,7 @@ impl Vm {
     /// `value` as 32 bits to `address`.
     pub(crate) fn doorbell(&self, address: u64, value: u32) -> Result<EventFd, HypervisorError> {
         let eventfd = new_eventfd()?;
-        self.fd
-            .register_ioevent(&eventfd, &IoEventAddress::Mmio(address), value)
-            .map_err(HypervisorError::vm("connecting a doorbell"))?;
+        connect_doorbell(&self.fd, &eventfd, address, value)?;
         Ok(eventfd)
     }
 
@@ -185,6 +183,16 @@ impl Vm {
     }
 }
 
+fn connect_doorbell(
+    vm: &VmFd,
+    eventfd: &EventFd,
+    address: u64,
+    value: u32,
+) -> Result<(), HypervisorError> {
+    vm.register_ioevent(eventfd, &IoEventAddress::Mmio(address), value)
+        .map_err(HypervisorError::vm("connecting a doorbell"))
+}
+
 /// A doorbell whose rings are exits to this process until KVM is told of it, which takes a while
 /// that a VM's start need not spend on queues that nobody may use.
 #[derive(Debug)]
@@ -200,10 +208,7 @@ impl LateDoorbell {
     /// Makes it one as [`Vm::doorbell`] does.
     pub(crate) fn connect(&mut self) -> Result<(), HypervisorError> {
         if !self.connected {
-            let address = IoEventAddress::Mmio(self.address);
-            self.vm
-                .register_ioevent(&self.eventfd, &address, self.value)
-                .map_err(HypervisorError::vm("connecting a doorbell"))?;
+            connect_doorbell(&self.vm, &self.eventfd, self.address, self.value)?;
             self.connected = true;
         }
         Ok(())
