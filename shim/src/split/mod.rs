@@ -40,6 +40,7 @@ mod seccomp;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -200,6 +201,22 @@ pub(crate) struct Split {
     pub(crate) id_mapped: Vec<IdMapped>,
 }
 
+/// Refuses the map `field` by one of its keys, unless it is empty.
+fn refuse_entries<T>(
+    field: &'static str,
+    entries: Option<&HashMap<String, T>>,
+    reason: &'static str,
+) -> Result<(), SplitError> {
+    match entries.and_then(|entries| entries.keys().next()) {
+        Some(name) => Err(SplitError::Unsupported {
+            field,
+            value: name.clone(),
+            reason,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// Splits `spec`, which passed the checks of `bundle`.
 pub(crate) fn split(
     spec: &Spec,
@@ -210,33 +227,17 @@ pub(crate) fn split(
     let annotations = Annotations::new(spec, config)?;
     let mut machine = Machine::new(spec, annotations, config, facts)?;
     let linux = spec.linux().clone().unwrap_or_default();
-    if let Some(name) = linux
-        .net_devices()
-        .iter()
-        .flatten()
-        .map(|(name, _)| name)
-        .next()
-    {
-        return Err(SplitError::Unsupported {
-            field: "linux.netDevices",
-            value: name.clone(),
-            reason: "a device of the host's is not moved into a VM; let an engine make the container's \
-                     interface (macvlan)",
-        });
-    }
-    if let Some(clock) = linux
-        .time_offsets()
-        .iter()
-        .flatten()
-        .map(|(clock, _)| clock)
-        .next()
-    {
-        return Err(SplitError::Unsupported {
-            field: "linux.timeOffsets",
-            value: clock.clone(),
-            reason: "the guest's clocks count from its own boot",
-        });
-    }
+    refuse_entries(
+        "linux.netDevices",
+        linux.net_devices().as_ref(),
+        "a device of the host's is not moved into a VM; let an engine make the container's \
+         interface (macvlan)",
+    )?;
+    refuse_entries(
+        "linux.timeOffsets",
+        linux.time_offsets().as_ref(),
+        "the guest's clocks count from its own boot",
+    )?;
     let label = spec
         .process()
         .as_ref()
