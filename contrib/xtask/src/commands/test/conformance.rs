@@ -92,7 +92,7 @@ fn scores(
         .iter()
         .filter(is_run)
         .partition(|row| row.cgroup1);
-    let mut results = Vec::new();
+    let mut results = HashMap::new();
     for rows in [cgroup2, cgroup1] {
         let Some(first) = rows.first() else {
             continue;
@@ -112,15 +112,11 @@ fn scores(
         };
         results.extend(programs.run(&rows)?);
     }
-    let found = |row: &Row| {
-        let result = results.iter().find(|(name, _)| *name == row.name);
-        result.map(|(_, score)| *score)
-    };
     Ok(expected
         .rows
         .into_iter()
         .map(|row| {
-            let found = found(&row);
+            let found = results.remove(&row.name);
             (row, found)
         })
         .collect())
@@ -148,14 +144,14 @@ struct Programs<'a> {
     cpus: u8,
     /// The kernel, if not the tree's.
     kernel: Option<Kernel>,
-    /// Where deaths of the machine are told.
+    /// Where deaths of the machine and second attempts are told, if the scores count.
     tally: Option<&'a Tally>,
 }
 
 impl Programs<'_> {
     /// Runs those of these rows; what did not run, or came to something else than the row says if
     /// that counts, again in a fresh VM.
-    fn run(&self, rows: &[&Row]) -> Result<Vec<(String, Score)>, CommandError> {
+    fn run(&self, rows: &[&Row]) -> Result<HashMap<String, Score>, CommandError> {
         let mut results: HashMap<String, Score> = HashMap::new();
         for _ in 0..ATTEMPTS {
             let is_left = |row: &&&Row| match results.get(&row.name) {
@@ -176,7 +172,7 @@ impl Programs<'_> {
                 }
             }
         }
-        Ok(results.into_iter().collect())
+        Ok(results)
     }
 
     /// Boots the VM and runs them until it is through or dies.
