@@ -60,14 +60,14 @@ pub(crate) fn run(global: &Global, options: &Options) -> Result<(), KillError> {
     let container = Container::load(&root, options.id.as_deref().unwrap_or_default())?;
     let signal = number(&options.signal)?;
     let id = container.record.id.to_string();
-    let process = match (container.status(), container.record.process) {
+    let status = container.status();
+    let process = match (status, container.record.process) {
         (Status::Created | Status::Running | Status::Paused, Some(process)) => process,
         // Every process of a stopped container has ended already.
         (Status::Stopped, _) if options.all => return Ok(()),
         _ => return Err(KillError::NotRunning { id }),
     };
     // All of the guest's processes end with the VMM, and before `start` there is none.
-    let status = container.status();
     if options.all && ![0, libc::SIGKILL].contains(&signal) && status != Status::Created {
         let connection = Connection::open(&container.directory)?;
         connection.send(&Request::SignalAll(signal), &[])?;
