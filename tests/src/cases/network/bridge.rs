@@ -2,7 +2,7 @@
 
 use super::script;
 use crate::harness::bundle::Bundle;
-use crate::harness::{Case, Outcome, ensure, same};
+use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(in crate::cases) const CASES: &[Case] = &[
     Case {
@@ -28,6 +28,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
     Case {
         name: "network::parameters",
         run: parameters,
+    },
+    Case {
+        name: "network::nine_networks",
+        run: nine_networks,
     },
     Case {
         name: "network::macvlan",
@@ -133,6 +137,22 @@ fn parameters() -> Outcome {
             cat /proc/sys/net/ipv4/conf/eth0/rp_filter /proc/sys/net/ipv4/ip_local_port_range; ip -6 -o addr | wc -l'"#,
     ))?;
     ensure(ours.stdout == "2\n4000\t5000\n0\n", || ours.to_string())
+}
+
+/// A VM has places for eight interfaces.
+fn nine_networks() -> Outcome {
+    let ours = sh(
+        r#"networks=$(for n in $(seq 9); do echo net$n; podman network create --subnet 10.96.$n.0/24 net$n >/dev/null; done)
+        podman run --rm --runtime $RUNTIME $(printf -- '--network %s ' $networks) $BB true; echo $?
+        podman network rm $networks >/dev/null"#,
+    )?;
+    ensure(
+        ours.stdout == "126\n"
+            && ours
+                .stderr
+                .contains("has 9 network interfaces beside loopback"),
+        || ours.to_string(),
+    )
 }
 
 fn macvlan() -> Outcome {

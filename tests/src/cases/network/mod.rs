@@ -2,8 +2,10 @@
 
 pub(super) mod bridge;
 pub(super) mod changes;
+pub(super) mod load;
 pub(super) mod rootless;
 pub(super) mod shared;
+pub(super) mod sockets;
 pub(super) mod traffic;
 
 /// Shell functions of these cases.

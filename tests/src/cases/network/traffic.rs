@@ -1,13 +1,9 @@
-//! Much traffic: bulk, many connections, a smaller path.
+//! Many connections at a time, several pairs of queues, a smaller path.
 
 use super::script;
 use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(in crate::cases) const CASES: &[Case] = &[
-    Case {
-        name: "network::bulk",
-        run: bulk,
-    },
     Case {
         name: "network::connections",
         run: connections,
@@ -21,35 +17,6 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: path_mtu,
     },
 ];
-
-/// 16 MiB each way arrive as they were, and the VMM does not grow by them, whoever moves frames: the
-/// host's kernel or a thread.
-fn bulk() -> Outcome {
-    let ours = sh(&script(
-        r#"head -c 16777216 /dev/urandom >/tmp/bulk; sum=$(md5sum </tmp/bulk)
-        busybox httpd -f -p 8099 -h /tmp & server=$!
-        files() { ls /proc/$pid/fd | wc -l; }
-        mkdir /etc/krun-gpu; trap 'rm -r /etc/krun-gpu' EXIT
-        for vhost in true false; do
-            echo "vhost_net = $vhost" >/etc/krun-gpu/config.toml
-            podman run -d --runtime $RUNTIME --name c $BB sh -c 'mkdir /w; echo ready >/w/page; httpd -f -p 80 -h /w' >/dev/null
-            ip=$(podman inspect c --format '{{.NetworkSettings.IPAddress}}'); pid=$(podman inspect c --format '{{.State.Pid}}')
-            patiently busybox wget -q -O- http://$ip/page
-            cat /proc/$pid/task/*/comm | sed 's/vhost-.*/vhost/' | grep -x -e vhost -e net
-            before=$(files)
-            podman exec c sh -c 'wget -q -O /w/bulk http://10.88.0.1:8099/bulk; md5sum </w/bulk' | grep -qF "$sum" && echo received
-            busybox wget -q -O- http://$ip/bulk | md5sum | grep -qF "$sum" && echo sent
-            [ $(files) -le $((before + 4)) ] && echo no descriptors lost
-            podman rm -f -t 0 c >/dev/null
-        done
-        kill $server; rm /tmp/bulk"#,
-    ))?;
-    let rest = "received\nsent\nno descriptors lost\n";
-    ensure(
-        ours.stdout == format!("ready\nvhost\n{rest}ready\nnet\n{rest}"),
-        || ours.to_string(),
-    )
-}
 
 /// 200 connections at a time, each closed in one direction before the answer, and 200 short ones.
 fn connections() -> Outcome {
