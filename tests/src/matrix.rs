@@ -121,7 +121,13 @@ const ROWS: &[(&str, &[&str])] = &[
     ),
     (
         "Other engines",
-        &["ctr -a", "dockerd", "--log-format json", "exec --process"],
+        &[
+            "podman version 4.3",
+            "ctr -a",
+            "dockerd",
+            "--log-format json",
+            "exec --process",
+        ],
     ),
 ];
 

@@ -1,8 +1,8 @@
-//! Other engines than Podman, each with a store of its own in the test VM.
+//! Other engines than the tree's Podman, each with a store of its own in the test VM.
 //!
 //! Docker is spoken to over its API: its client is a package of its own, and adds nothing here.
 
-use crate::harness::{Case, Outcome, ensure, same};
+use crate::harness::{Case, Outcome, ensure, images, same};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -12,6 +12,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "engines::docker",
         run: docker,
+    },
+    Case {
+        name: "engines::podman_4_3",
+        run: podman_4_3,
     },
 ];
 
@@ -93,4 +97,40 @@ fn docker() -> Outcome {
     let ours = same(&format!("{DIRECTORY}{DOCKER}"))?;
     let expected = "null\n5\nout\nnull\nin exec\n3\npaused\n[\"exited\",7]\n[]\n";
     ensure(ours.stdout.contains(expected), || ours.to_string())
+}
+
+/// Bookworm's Podman 4.3 with bookworm's libraries. Its mounts go with the last of its processes;
+/// its locks, in /dev/shm, are not those of the tree's Podman. `p` is that Podman.
+const PODMAN_4_3: &str = r#"
+d=/var/lib/containers/engine; mkdir -p $d/upper $d/work $d/root; trap 'rm -rf $d' EXIT
+podman save -q --format oci-archive localhost/busybox >$d/image.tar
+cat >$d/script <<'END'
+p() { timeout 100 podman "$@"; }
+c() { command=$1; shift; p $command --runtime $RUNTIME --network none "$@"; }
+p --version; p load -q -i /tmp/image.tar; bb=localhost/busybox
+echo through a pipe | c run --rm -i -v /etc/os-release:/host:ro $bb sh -c 'tr a-z A-Z; grep ^VERSION_CODENAME /host; echo err >&2; exit 6'; echo $?
+c run -d --name d --memory 200m $bb sh -c 'trap "echo stopped; exit 7" TERM; echo ready; while :; do sleep 0.1; done' >/dev/null
+for i in $(seq 100); do p logs d | grep -q ready && break; sleep 1; done
+p exec d sh -c 'echo in exec; exit 3'; echo $?
+p inspect d --format '{{.State.Status}} {{.OCIRuntime}}' | sed "s/ $RUNTIME$/ under the right one/"
+p stop -t 60 d >/dev/null; p inspect d --format '{{.State.Status}} {{.State.ExitCode}}'; p logs d
+p rm d >/dev/null; p ps -aq
+END
+unshare --mount sh -c '
+    set -e
+    mount -t overlay -o lowerdir=$2,upperdir=$1/upper,workdir=$1/work overlay $1/root
+    cd $1/root
+    for shown in proc sys dev usr/local; do mount --rbind /$shown $shown; done
+    for empty in run tmp dev/shm var/lib/containers; do mkdir -p $empty; mount -t tmpfs tmpfs $empty; done
+    cp -r /etc/containers/containers.conf.d etc/containers/
+    printf "[network]\nnetwork_backend = \"netavark\"\n" >etc/containers/containers.conf.d/99-network.conf
+    cp $1/image.tar $1/script tmp/
+    pivot_root . mnt; umount -l mnt
+    exec chroot . sh /tmp/script' sh $d IMAGE
+"#;
+
+fn podman_4_3() -> Outcome {
+    let ours = same(&PODMAN_4_3.replace("IMAGE", images::PODMAN_4_3))?;
+    let expected = "podman version 4.3.1\nLoaded image: localhost/busybox:latest\nTHROUGH A PIPE\nVERSION_CODENAME=bookworm\n6\nin exec\n3\nrunning under the right one\nexited 7\nready\nstopped\n";
+    ensure(ours.stdout == expected, || ours.to_string())
 }

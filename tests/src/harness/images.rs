@@ -20,6 +20,9 @@ pub(crate) const LLAMA: &str = "/usr/local/share/krun-gpu-tests/llama/llama";
 /// systemd and PostgreSQL, for `--rootfs`.
 pub(crate) const SERVICES: &str = "/usr/local/share/krun-gpu-tests/services/services";
 
+/// Debian bookworm with its Podman 4.3, conmon and crun, to be a root of its own.
+pub(crate) const PODMAN_4_3: &str = "/usr/local/share/krun-gpu-tests/podman-4.3/podman-4.3";
+
 /// The source of the musl image's `/bin/vulkan`.
 const MUSL_VULKAN: &str = include_str!("../../musl/vulkan.c");
 

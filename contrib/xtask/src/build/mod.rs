@@ -6,6 +6,7 @@ mod initramfs;
 mod kernel;
 mod layout;
 mod mesa;
+mod oldest_libc;
 
 use std::{
     io,
@@ -38,6 +39,15 @@ pub(crate) enum BuildError {
     /// The tree could not be given the network.
     #[error(transparent)]
     Namespace(#[from] NamespaceError),
+    /// The runtime would not start where it is promised to.
+    #[error(
+        "the runtime wants a newer glibc than {oldest}: {}; see shim/build.rs",
+        newer.join(", ")
+    )]
+    NewerLibc {
+        oldest: &'static str,
+        newer: Vec<String>,
+    },
     /// A file of the result could not be read or written.
     #[error("{action} {path}")]
     File {
@@ -95,6 +105,7 @@ impl Builder<'_> {
         self.sources.fetch(self.cache)?;
         binaries::build(self)?;
         let products = self.products(kernel, driver.library());
+        oldest_libc::check(self, &products.runtime)?;
         let agent = binaries::agent(self);
         initramfs::write(&agent, &[], &products.initramfs)?;
         initramfs::write(&agent, &driver.files(), &products.initramfs_gpu)?;

@@ -76,7 +76,7 @@ pub(crate) struct Image {
 pub(crate) static DEBIAN: Image = debian("debian", "trixie");
 
 /// What the tests use besides.
-static OTHERS: [Image; 6] = [
+static OTHERS: [Image; 7] = [
     debian("bookworm", "bookworm"),
     debian("bullseye", "bullseye"),
     Image {
@@ -112,6 +112,15 @@ static OTHERS: [Image; 6] = [
             "mkdir -p \"$1/etc/postgresql-common\"
              echo create_main_cluster=false >\"$1/etc/postgresql-common/createcluster.conf\"",
         ),
+        form: Form::Folder,
+        wheels: false,
+    },
+    // An engine and its host's libraries, older than the tree's.
+    Image {
+        name: "podman-4.3",
+        suite: "bookworm",
+        packages: "podman,conmon,crun,netavark,mount",
+        base: Base::Debian,
         form: Form::Folder,
         wheels: false,
     },
