@@ -83,6 +83,10 @@ pub(super) const CASES: &[Case] = &[
         name: "bad_input::unknown_device",
         run: unknown_device,
     },
+    Case {
+        name: "bad_input::device_of_the_network",
+        run: device_of_the_network,
+    },
 ];
 
 /// Runs a changed bundle under crun and ours; the statuses agree, and ours names `words`.
@@ -294,5 +298,15 @@ fn unknown_device() -> Outcome {
     ensure(
         ours.status != 0 && ours.stderr.contains("/dev/strange"),
         || ours.to_string(),
+    )
+}
+
+/// crun knows the field since 1.22, and moves the device (LIMITS.md).
+fn device_of_the_network() -> Outcome {
+    let bundle = Bundle::new(&["true"])?;
+    bundle.edit(|config| config["linux"]["netDevices"] = json!({"eth7": {"name": "inside"}}))?;
+    names(
+        &bundle.sh("krun-gpu", "$RUNTIME run bad")?,
+        &["linux.netDevices `eth7`", "is not moved into a VM"],
     )
 }

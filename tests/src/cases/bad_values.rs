@@ -174,6 +174,8 @@ fn linux() -> Outcome {
         filter
     };
     let index = json!([{"names": ["kill"], "action": "SCMP_ACT_ERRNO", "args": [{"index": 9, "value": 1, "op": "SCMP_CMP_EQ"}]}]);
+    let mut listener = allow(json!([{"names": ["mkdir"], "action": "SCMP_ACT_NOTIFY"}]));
+    listener["listenerPath"] = json!("/run/no-such-listener");
     check(vec![
         (
             "/linux/seccomp",
@@ -190,6 +192,11 @@ fn linux() -> Outcome {
             "/linux/seccomp",
             json!({"defaultAction": "SCMP_ACT_ALLOW", "architectures": ["NONE"]}),
             Some("NONE"),
+        ),
+        (
+            "/linux/seccomp",
+            listener,
+            Some("linux.seccomp.syscalls[0].action: SCMP_ACT_NOTIFY"),
         ),
         (
             "/linux/sysctl",

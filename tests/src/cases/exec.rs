@@ -1,6 +1,7 @@
 //! `podman exec`: another process in the workload's namespaces, in the guest's kernel.
 
 use crate::harness::bundle::Bundle;
+use crate::harness::compare::both;
 use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(super) const CASES: &[Case] = &[
@@ -51,6 +52,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "exec::while_it_stops",
         run: while_it_stops,
+    },
+    Case {
+        name: "exec::killed_on_the_host",
+        run: killed_on_the_host,
     },
 ];
 
@@ -164,4 +169,20 @@ fn while_it_stops() -> Outcome {
          podman exec s touch /tmp/go; echo $?; podman wait s; podman rm s",
     )?;
     ensure(ours.stdout == "0\n5\ns\n", || ours.to_string())
+}
+
+/// The session's process on the host is killed with -9: ours takes the session's processes along,
+/// crun's leaves them to run (LIMITS.md). The container lives.
+fn killed_on_the_host() -> Outcome {
+    let outputs = both(&with_container(
+        r#"id=$(podman inspect e --format '{{.Id}}')
+           count() { podman exec e ps -o args | grep -c '^sleep 100[12]'; }
+           until_count() { for i in $(seq $2); do [ "$(count)" = $1 ] && break; sleep 0.2; done; count; }
+           $RUNTIME exec $id sh -c 'sleep 1001 & sleep 1002; true' >/dev/null 2>&1 & helper=$!
+           until_count 2 100; kill -9 $helper; wait $helper; echo $?; until_count 0 5
+           podman exec e echo goes on"#,
+    ))?;
+    let describe = || format!("--- crun: {}\n--- krun-gpu: {}", outputs.crun, outputs.ours);
+    ensure(outputs.crun.stdout == "2\n137\n2\ngoes on\n", describe)?;
+    ensure(outputs.ours.stdout == "2\n137\n0\ngoes on\n", describe)
 }

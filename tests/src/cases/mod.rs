@@ -16,6 +16,7 @@ mod images;
 mod lifecycle;
 mod load;
 mod mount_kinds;
+mod mount_table;
 mod mounts;
 mod network;
 mod parts;
@@ -46,6 +47,7 @@ pub(crate) fn all() -> Vec<Case> {
         volumes::CASES,
         mounts::CASES,
         mount_kinds::CASES,
+        mount_table::CASES,
         disks::CASES,
         storage::CASES,
         services::CASES,

@@ -35,6 +35,10 @@ pub(super) const CASES: &[Case] = &[
         name: "mounts::device_kvm",
         run: device_kvm,
     },
+    Case {
+        name: "mounts::vm_in_a_container",
+        run: vm_in_a_container,
+    },
 ];
 
 /// `script` with a directory `$d` of the host.
@@ -90,6 +94,18 @@ fn device_kvm() -> Outcome {
         r#"run --device /dev/kvm $BB sh -c 'ls -l /dev/kvm | awk "{print \$1,\$5,\$6}"; exec 3<>/dev/kvm && echo opened; grep -c -E "svm|vmx" /proc/cpuinfo | sed "s/[1-9].*/some/"'"#,
     ))
     .map(drop)
+}
+
+/// `check` runs a guest of its own in 64-bit mode, here in the container. (It sees no Vulkan driver,
+/// which would take longer to look at than the VM.)
+fn vm_in_a_container() -> Outcome {
+    let ours = same(
+        r#"tools="-v /usr/local:/usr/local:ro -v /usr/lib:/usr/lib:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro"
+           run --device /dev/kvm $tools $BB /usr/local/bin/krun-gpu check --json | jq -r '.items[] | select(.name == "KVM") | .verdict, .detail'"#,
+    )?;
+    ensure(ours.stdout == "ok\n/dev/kvm runs a guest\n", || {
+        ours.to_string()
+    })
 }
 
 /// Several mappings, and a volume whose owners are mapped back: files are the container's root's.

@@ -19,6 +19,10 @@ pub(super) const CASES: &[Case] = &[
         name: "terminal::exec_and_attach",
         run: exec_and_attach,
     },
+    Case {
+        name: "terminal::full_screen",
+        run: full_screen,
+    },
 ];
 
 /// `in_terminal COMMAND` runs it in a terminal of 33 lines and 99 columns.
@@ -83,4 +87,26 @@ fn exec_and_attach() -> Outcome {
         ours.stdout.contains("33 99\r\n6\n") && ours.stdout.contains("got hello\r\nrunning"),
         || ours.to_string(),
     )
+}
+
+/// An editor and `top`, which draw by the terminal's size and read keys one by one. ESC alone is a
+/// key only when nothing follows it at once.
+fn full_screen() -> Outcome {
+    let ours = same(&script(
+        r#"d=$(mktemp -d); chmod 755 $d; echo first line >$d/f; screen=/tmp/screen
+           size='until stty size | grep -qv "^0 0"; do sleep 0.1; done'
+           shown() { for i in $(seq 300); do grep -q "$1" $screen && return; sleep 0.1; done; echo "never $1" >&2; }
+           : >$screen
+           { shown 'first line'; sleep 1; printf 'oadded\033'; sleep 1; printf ':wq\r'; } |
+           in_terminal "$(interactive) -v $d:/v $BB sh -c '$size; exec vi /v/f'" >$screen; echo $?
+           cat $d/f; grep -q "$(printf '\033')\[33;1H" $screen && echo to the last row
+           : >$screen; create_detached --name top $BB sh -c "sleep 1000; : $(seq -s, 100)" >/dev/null
+           { shown 'sleep 1000'; sleep 1; printf q; } |
+           in_terminal "podman exec -it top sh -c '$size; exec top -d 1'" >$screen; echo $?
+           grep -a ' sh -c sleep 1000' $screen | tr -d '\r' | awk '{ print length }' | sort -u
+           podman rm -f -t 0 top; rm -r $d $screen"#,
+    ))?;
+    ensure(ours.stdout.contains("0\nfirst line\nadded\n"), || {
+        ours.to_string()
+    })
 }

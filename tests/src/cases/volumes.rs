@@ -1,5 +1,6 @@
 //! Bind mounts, volumes, and that read-only is the host's word.
 
+use crate::harness::compare::both;
 use crate::harness::{Case, Outcome, ensure, same, sh};
 
 pub(super) const CASES: &[Case] = &[
@@ -38,6 +39,14 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "volumes::file_system_semantics",
         run: file_system_semantics,
+    },
+    Case {
+        name: "volumes::locks",
+        run: locks,
+    },
+    Case {
+        name: "volumes::changed_on_the_host",
+        run: changed_on_the_host,
     },
     Case {
         name: "volumes::nothing_is_written_into_the_root",
@@ -127,10 +136,51 @@ fn hosts_and_resolver() -> Outcome {
 fn file_system_semantics() -> Outcome {
     same(&in_directory(
         "run -v $dir:/d $BB sh -c 'cd /d; echo a > f; ln f g; stat -c %h f; exec 3>u; rm u; echo x >&3; \
-         flock f echo locked; dd if=/dev/zero of=z bs=1 seek=1000000 count=1 2>/dev/null; stat -c %s z; truncate -s 10 z; stat -c %s z; \
+         dd if=/dev/zero of=z bs=1 seek=1000000 count=1 2>/dev/null; stat -c %s z; truncate -s 10 z; stat -c %s z; \
          mkfifo p; (echo through > p &) ; cat p; mkdir -p a/b/c; mv a e; ls e/b; rmdir e/b/c; rm -r e; ls'; ls $dir",
     ))
     .map(drop)
+}
+
+/// Two processes of a container exclude each other; another container and the host see the lock
+/// under crun alone (LIMITS.md). `flock` is the host's.
+fn locks() -> Outcome {
+    let outputs = both(&in_directory(
+        r#"tools="-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro -v $dir:/d"
+           create_detached --name l $tools $BB /usr/bin/flock /d/lock sh -c 'echo held; sleep 1000' >/dev/null
+           for i in $(seq 200); do podman logs l | grep held && break; sleep 0.2; done
+           podman exec l /usr/bin/flock -n /d/lock true; echo within $?
+           run $tools $BB /usr/bin/flock -n /d/lock true; echo another $?
+           flock -n $dir/lock true; echo host $?; podman rm -f -t 0 l >/dev/null"#,
+    ))?;
+    let describe = || format!("--- crun: {}\n--- krun-gpu: {}", outputs.crun, outputs.ours);
+    let held = "held\nwithin 1\n";
+    ensure(
+        outputs.crun.stdout == format!("{held}another 1\nhost 1\n"),
+        describe,
+    )?;
+    ensure(
+        outputs.ours.stdout == format!("{held}another 0\nhost 0\n"),
+        describe,
+    )
+}
+
+/// What the guest has looked at a moment ago: a file's size is right as soon as it is opened, its
+/// other attributes within two seconds (LIMITS.md).
+fn changed_on_the_host() -> Outcome {
+    let ours = same(&in_directory(
+        r#"mkdir $dir/v; echo a >$dir/v/f; chmod 644 $dir/v/f; mkfifo $dir/in; : >$dir/out
+           said() { for i in $(seq 300); do grep -q $1 $dir/out && return; sleep 0.1; done; echo "never $1"; }
+           run -i -v $dir/v:/d $BB sh -c 'look="stat -c %s,%a /d/f"; $look; echo one; read go; wc -c </d/f; $look; echo two; read go; $look' <$dir/in >$dir/out &
+           exec 3>$dir/in
+           said one; echo and more >>$dir/v/f; echo >&3
+           said two; chmod 604 $dir/v/f; sleep 2; echo >&3
+           exec 3>&-; wait; cat $dir/out"#,
+    ))?;
+    ensure(
+        ours.stdout == "2,644\none\n11\n11,644\ntwo\n11,604\n",
+        || ours.to_string(),
+    )
 }
 
 fn nothing_is_written_into_the_root() -> Outcome {

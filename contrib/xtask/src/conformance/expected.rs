@@ -1,15 +1,16 @@
 //! `tests/conformance/expected.txt`: what every program of the suite is expected to come to.
 //!
-//! A line has a program's name, its class (`must`, `part`, `not`), a score or `-` for one that is
-//! not run, and, unless all of its points hold, the reason. Those below the line `[cgroup v1]` run
-//! on a machine with that.
+//! A line has a program's name, its class (`must`, `part`, `not`), a score, several with `|`
+//! between them where a race of the program's own decides, or `-` for one that is not run, and,
+//! unless all of its points hold each time, the reason. Those below the line `[cgroup v1]` run on a
+//! machine with that.
 
 use std::{
     fs, io,
     path::{Path, PathBuf},
 };
 
-use super::Score;
+use super::Scores;
 
 /// The line above the programs for cgroup v1.
 const CGROUP1: &str = "[cgroup v1]";
@@ -37,7 +38,7 @@ pub(crate) struct Row {
     /// It runs where there is cgroup v1.
     pub(crate) cgroup1: bool,
     /// `None` for one that is not run.
-    pub(crate) score: Option<Score>,
+    pub(crate) scores: Option<Scores>,
     /// Why it is not all of the points, or not run.
     pub(crate) reason: String,
 }
@@ -83,22 +84,18 @@ fn rows(text: &str) -> Result<Vec<Row>, String> {
 /// Whoever is not all right has a reason.
 fn row(line: &str) -> Option<Row> {
     let mut words = line.split_whitespace();
-    let (name, class, score) = (words.next()?, words.next()?, words.next()?);
+    let (name, class, scores) = (words.next()?, words.next()?, words.next()?);
     let reason = words.collect::<Vec<_>>().join(" ");
-    let score = match score {
+    let scores = match scores {
         "-" => None,
-        text => Some(Score::parse(text)?),
+        text => Some(Scores::parse(text)?),
     };
-    let is_all = match score {
-        Some(Score::Points { held, all }) => held == all,
-        Some(Score::Pass) => true,
-        Some(Score::Fail) | None => false,
-    };
+    let is_all = scores.as_ref().is_some_and(Scores::are_all);
     let known = matches!(class, "must" | "part" | "not");
     (known && (is_all || !reason.is_empty())).then(|| Row {
         name: name.to_owned(),
         cgroup1: false,
-        score,
+        scores,
         reason,
     })
 }
@@ -115,6 +112,9 @@ mod tests {
         assert!(row("hooks not fail").is_none());
         assert!(row("blkio not -").is_none());
         assert!(row("create perhaps 4/4").is_none());
+        assert!(row("pidfile part 0/1|1/1").is_none());
+        assert!(row("pidfile part 0/1|1/1 a race").is_some());
+        assert!(row("pidfile part 0/1| a race").is_none());
     }
 
     #[test]

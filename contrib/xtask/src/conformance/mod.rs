@@ -9,7 +9,7 @@ mod score;
 use std::{fs, path::PathBuf, process::Command};
 
 pub(crate) use expected::{Expected, ExpectedError, Row};
-pub(crate) use score::Score;
+pub(crate) use score::{Score, Scores};
 
 use crate::{
     build::Builder,

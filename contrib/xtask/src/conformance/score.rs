@@ -49,8 +49,17 @@ impl Score {
         }
     }
 
+    /// Everything held.
+    fn is_all(self) -> bool {
+        match self {
+            Self::Points { held, all } => held == all,
+            Self::Pass => true,
+            Self::Fail => false,
+        }
+    }
+
     /// Reads what the table says: `pass`, `fail`, or points as `HELD/ALL`.
-    pub(super) fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         match text {
             "pass" => return Some(Self::Pass),
             "fail" => return Some(Self::Fail),
@@ -74,9 +83,43 @@ impl fmt::Display for Score {
     }
 }
 
+/// What a program may come to: one score, or some where the program itself is a race.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Scores(Vec<Score>);
+
+impl Scores {
+    /// Reads what the table says: scores with `|` between them.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        text.split('|')
+            .map(Score::parse)
+            .collect::<Option<_>>()
+            .map(Self)
+    }
+
+    /// Nothing but everything will do.
+    pub(super) fn are_all(&self) -> bool {
+        self.0.iter().all(|score| score.is_all())
+    }
+
+    /// `score` is one of them.
+    pub(crate) fn allow(&self, score: Score) -> bool {
+        self.0.contains(&score)
+    }
+}
+
+impl fmt::Display for Scores {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, score) in self.0.iter().enumerate() {
+            let between = if index == 0 { "" } else { "|" };
+            write!(formatter, "{between}{score}")?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Score;
+    use super::{Score, Scores};
 
     #[test]
     fn points_count_and_skipped_ones_do_not() {
@@ -101,5 +144,25 @@ mod tests {
             );
         }
         assert_eq!(Score::parse("7"), None);
+    }
+
+    #[test]
+    fn a_count_outside_of_the_alternatives_is_not_allowed() {
+        let scores = Scores::parse("1/3|2/3|3/3").unwrap();
+        assert_eq!(scores.to_string(), "1/3|2/3|3/3");
+        assert!(!scores.are_all());
+        for (text, allowed) in [
+            ("1/3", true),
+            ("3/3", true),
+            ("0/3", false),
+            ("2/2", false),
+            ("pass", false),
+        ] {
+            assert_eq!(scores.allow(Score::parse(text).unwrap()), allowed, "{text}");
+        }
+        for text in ["", "|", "1/3|", "1/3|-", "1/3||3/3"] {
+            assert_eq!(Scores::parse(text), None, "{text}");
+        }
+        assert!(Scores::parse("3/3").unwrap().are_all());
     }
 }
