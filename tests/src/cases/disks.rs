@@ -1,6 +1,7 @@
 //! Block devices of the host's in the container.
 
-use crate::harness::{Case, Outcome, ensure, same, sh};
+use crate::harness::command::sh_as_user;
+use crate::harness::{Case, Outcome, ensure, images, same, sh};
 
 pub(super) const CASES: &[Case] = &[
     Case {
@@ -14,6 +15,10 @@ pub(super) const CASES: &[Case] = &[
     Case {
         name: "disks::refused",
         run: refused,
+    },
+    Case {
+        name: "disks::not_for_users",
+        run: not_for_users,
     },
 ];
 
@@ -87,4 +92,29 @@ fn refused() -> Outcome {
         ensure(ours.stderr.contains(words), || ours.to_string())?;
     }
     Ok(())
+}
+
+/// An ordinary user's Podman asks for a device by a bind mount, and by `--privileged` for all that
+/// there are: the former is refused, the latter leaves disks out (LIMITS.md).
+fn not_for_users() -> Outcome {
+    images::busybox_of_user()?;
+    let made = sh(
+        "truncate -s 1M /tmp/disk; modprobe loop; dev=$(losetup --find --show /tmp/disk); chmod 666 $dev; echo $dev",
+    )?;
+    let device = made.stdout.trim();
+    let ours = sh_as_user(
+        "krun-gpu",
+        &format!(
+            "run --device {device}:/dev/xvda $BB true || echo refused
+             run --privileged $BB sh -c 'ls /dev | grep -c loop'"
+        ),
+    );
+    sh(&format!("losetup -d {device}; rm /tmp/disk"))?;
+    let ours = ours?;
+    ensure(
+        ours.stdout == "refused\n0\n"
+            && ours.stderr.contains("/dev/xvda")
+            && ours.stderr.contains("and not as a bind mount"),
+        || format!("{device}: {ours}"),
+    )
 }

@@ -10,6 +10,7 @@ mod death;
 mod disks;
 mod engines;
 mod exec;
+mod generate;
 mod gpu;
 mod hooks;
 mod images;
@@ -56,6 +57,7 @@ pub(crate) fn all() -> Vec<Case> {
         load::CASES,
         terminal::CASES,
         verbs::CASES,
+        generate::CASES,
         podman::CASES,
         build::CASES,
         images::CASES,

@@ -73,12 +73,16 @@ fn glob() -> Outcome {
 }
 
 fn tmpfs_options() -> Outcome {
-    same(
-        r#"run --tmpfs /t:ro,size=1k,mode=1770,noatime $BB sh -c 'stat -c "%a %u %g" /t; touch /t/x; grep "^tmpfs /t " /proc/mounts | cut -d" " -f1,3,4 | sed "s/,inode64//"'
+    let ours = same(
+        r#"run --tmpfs /t:ro,size=1k,mode=1770 $BB sh -c 'stat -c "%a %u %g" /t; touch /t/x; grep "^tmpfs /t " /proc/mounts | cut -d" " -f1,3,4 | sed "s/,inode64//"'
            run --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700,noexec $BB sh -c 'stat -c "%a %u" /t; grep "^tmpfs /t " /proc/mounts | cut -d" " -f1,3,4 | sed "s/,inode64//"'
            run --mount type=tmpfs,dst=/etc,notmpcopyup $BB ls /etc"#,
+    )?;
+    let shown = ["1770 0 0\n", "tmpfs /t ro,", "700 0\n", "noexec"];
+    ensure(
+        shown.iter().all(|words| ours.stdout.contains(words)),
+        || ours.to_string(),
     )
-    .map(drop)
 }
 
 fn volume_with_contents() -> Outcome {

@@ -32,10 +32,6 @@ pub(super) const CASES: &[Case] = &[
         run: kill_all,
     },
     Case {
-        name: "verbs::kube",
-        run: kube,
-    },
-    Case {
         name: "verbs::refused",
         run: refused,
     },
@@ -116,33 +112,6 @@ fn kill_all() -> Outcome {
          id=$(podman inspect c --format '{{.Id}}'); $RUNTIME kill --all $id TERM; echo $?
          podman kill c >/dev/null 2>&1; podman wait c; podman rm -f -t 0 c",
     )
-    .map(drop)
-}
-
-/// A pod out of a Kubernetes file.
-const POD: &str = r#"apiVersion: v1
-kind: Pod
-metadata: {name: kp}
-spec:
-  containers:
-  - name: one
-    image: localhost/busybox
-    command: [sh, -c, 'echo kube; sleep 1000']
-    env: [{name: A, value: b}]
-    volumeMounts: [{name: v, mountPath: /v}]
-    securityContext: {runAsUser: 1000}
-  volumes: [{name: v, hostPath: {path: DIRECTORY}}]
-"#;
-
-fn kube() -> Outcome {
-    same(&format!(
-        r#"d=$(mktemp -d); chmod 755 $d; touch $d/file; cat <<'END' | sed "s,DIRECTORY,$d," > $d/pod.yaml
-{POD}END
-           podman --runtime $RUNTIME kube play --network none $d/pod.yaml >/dev/null; echo $?
-           until podman logs kp-one | grep -q kube; do sleep 0.2; done
-           podman exec kp-one sh -c 'id -u; echo $A; ls /v'
-           podman kube down $d/pod.yaml >/dev/null 2>&1; echo $?; rm -r $d"#
-    ))
     .map(drop)
 }
 
