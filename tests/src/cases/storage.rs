@@ -47,7 +47,7 @@ fn mount() -> Outcome {
 
 fn copy_over_an_open_file() -> Outcome {
     same(&in_directory(
-        "create_detached --name c $BB sh -c 'echo 1 > /f; exec 3<>/f; while :; do cat /f > /now; sleep 0.1; done' >/dev/null
+        "create_detached --name c $BB sh -c 'echo 1 > /f; exec 3<>/f; while :; do cat /f > /next; mv /next /now; sleep 0.1; done' >/dev/null
          until podman exec c grep -q 1 /now 2>/dev/null; do sleep 0.2; done
          echo 2 > $d/f; podman cp $d/f c:/f
          for i in $(seq 40); do [ \"$(podman exec c cat /now)\" = 2 ] && break; sleep 0.2; done
