@@ -6,12 +6,13 @@
 //! is refused by name. A GPU's nodes are the row of [`super::gpu`], block devices that of
 //! [`super::disks`]. /dev/kvm lets the guest's CPUs
 //! run VMs of their own. `--privileged` asks for every device of the host at once and is recognised
-//! by its rule for all devices: there, what the guest has not is left out.
+//! by its rule for all devices, an ordinary user's by the walls that are gone: there, what the guest
+//! has not is left out.
 
 use std::path::Path;
 
 use krun_gpu_protocol::{Device, DeviceKind};
-use oci_spec::runtime::{LinuxDevice, LinuxDeviceType, LinuxResources};
+use oci_spec::runtime::{Capability, Linux, LinuxDevice, LinuxDeviceType, LinuxResources, Process};
 
 use super::SplitError;
 use super::facts::{DeviceNode, Facts, Node};
@@ -181,6 +182,27 @@ pub(super) fn allows_all(resources: Option<&LinuxResources>) -> bool {
             && any(rule.minor())
             && "rwm".chars().all(|letter| access.contains(letter))
     })
+}
+
+/// Whether the container is as an ordinary user's `--privileged` has it: Podman writes no rule for
+/// devices there, but a bind mount of each, and leaves every other wall out.
+pub(super) fn has_no_walls(linux: &Linux, process: Option<&Process>) -> bool {
+    let shows_all = |paths: &Option<Vec<String>>| paths.as_ref().is_none_or(Vec::is_empty);
+    let bounding = process
+        .and_then(|process| process.capabilities().as_ref())
+        .and_then(|capabilities| capabilities.bounding().as_ref());
+    linux.seccomp().is_none()
+        && shows_all(linux.masked_paths())
+        && shows_all(linux.readonly_paths())
+        && bounding.is_some_and(|set| {
+            [
+                Capability::SysAdmin,
+                Capability::SysModule,
+                Capability::SysRawio,
+            ]
+            .iter()
+            .all(|capability| set.contains(capability))
+        })
 }
 
 /// Whether this is one of the standard nodes, which the agent makes by itself.

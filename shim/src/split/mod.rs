@@ -256,7 +256,8 @@ pub(crate) fn split(
         wanted.push(devices::Wanted::read(index, device)?);
     }
     wanted.append(&mut mounts.devices);
-    let all_allowed = devices::allows_all(resources);
+    let all_allowed =
+        devices::allows_all(resources) || devices::has_no_walls(&linux, spec.process().as_ref());
     let memory_limit = limits::memory_limit(resources)?;
     let (nodes, wanted) = wanted
         .into_iter()

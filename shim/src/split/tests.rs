@@ -393,6 +393,26 @@ fn devices_that_are_bind_mounts_are_devices() {
 }
 
 #[test]
+fn an_ordinary_users_privileged_container_goes_without_the_hosts_devices() {
+    let strange = json!({"destination": "/dev/strange", "type": "bind",
+                         "source": "/dev/strange", "options": ["bind"]});
+    let with = |capabilities: Value| {
+        let strange = strange.clone();
+        divide(move |config| {
+            config["mounts"].as_array_mut().unwrap().push(strange);
+            for walls in ["maskedPaths", "readonlyPaths", "seccomp"] {
+                config["linux"].as_object_mut().unwrap().remove(walls);
+            }
+            config["process"]["capabilities"] = json!({"bounding": capabilities});
+        })
+    };
+    let all = with(json!(["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO"])).unwrap();
+    assert!(all.workload.devices.is_empty());
+    let error = with(json!(["CAP_SYS_ADMIN"])).unwrap_err();
+    assert!(error.contains("device /dev/strange"), "{error}");
+}
+
+#[test]
 fn what_cannot_be_is_refused_by_field() {
     type Change = fn(&mut Value);
     let cases: [(Change, &str); 7] = [
