@@ -78,7 +78,7 @@ fn tmpfs_options() -> Outcome {
            run --mount type=tmpfs,dst=/t,tmpfs-size=1m,tmpfs-mode=0700,noexec $BB sh -c 'stat -c "%a %u" /t; grep "^tmpfs /t " /proc/mounts | cut -d" " -f1,3,4 | sed "s/,inode64//"'
            run --mount type=tmpfs,dst=/etc,notmpcopyup $BB ls /etc"#,
     )?;
-    let shown = ["1770 0 0\n", "tmpfs /t ro,", "700 0\n", "noexec"];
+    let shown = ["1770 0 0\n", "tmpfs tmpfs ro,", "700 0\n", "noexec"];
     ensure(
         shown.iter().all(|words| ours.stdout.contains(words)),
         || ours.to_string(),
