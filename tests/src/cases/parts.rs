@@ -32,7 +32,7 @@ const TWO_PROCESSORS: [&str; 6] = [
 
 /// The second part: groups of cases that take about as long as all others do, less the conformance
 /// suite, which that VM's xtask runs after them.
-const SECOND: [&str; 4] = ["engines", "gpu", "network", "storage"];
+const SECOND: [&str; 3] = ["engines", "gpu", "network"];
 
 /// The part that a case belongs to.
 fn part(name: &str) -> &'static str {
