@@ -146,11 +146,10 @@ fn file_system_semantics() -> Outcome {
 /// under crun alone (LIMITS.md). `flock` is the host's.
 fn locks() -> Outcome {
     let outputs = both(&in_directory(
-        r#"tools="-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro -v $dir:/d"
-           create_detached --name l $tools $BB /usr/bin/flock /d/lock sh -c 'echo held; sleep 1000' >/dev/null
+        r#"create_detached --name l $tools -v $dir:/d $BB /usr/bin/flock /d/lock sh -c 'echo held; sleep 1000' >/dev/null
            for i in $(seq 200); do podman logs l | grep held && break; sleep 0.2; done
            podman exec l /usr/bin/flock -n /d/lock true; echo within $?
-           run $tools $BB /usr/bin/flock -n /d/lock true; echo another $?
+           run $tools -v $dir:/d $BB /usr/bin/flock -n /d/lock true; echo another $?
            flock -n $dir/lock true; echo host $?; podman rm -f -t 0 l >/dev/null"#,
     ))?;
     let describe = || format!("--- crun: {}\n--- krun-gpu: {}", outputs.crun, outputs.ours);

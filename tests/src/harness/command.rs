@@ -18,6 +18,8 @@ const PRELUDE: &str = r#"
 run() { podman run --rm --runtime "$RUNTIME" --network none "$@"; }
 create_detached() { podman run -d --runtime "$RUNTIME" --network none "$@"; }
 BB=localhost/busybox
+# The host's own programs in a container.
+tools="-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro"
 "#;
 
 /// Makes the nodes that a machine with a GPU has; Podman insists on them. Nothing is behind them.

@@ -17,8 +17,6 @@ look='for dev in $(ls /sys/class/net | grep -v -e ^lo -e ^sit -e ^tunl); do
     echo $dev $(cat /sys/class/net/$dev/address /sys/class/net/$dev/mtu)
     ip -o addr show dev $dev | awk "{print \$2, \$3, \$4, \$5, \$6}"; done
     ip route | sed "s/ *src.*//" | sort -u; ip -6 route | grep -v -e fe80 -e ff00 -e multicast | cut -d" " -f1-5'
-# The host's own programs in a container.
-tools="-v /usr:/usr:ro -v /usr/lib:/lib:ro -v /usr/lib64:/lib64:ro"
 "#;
 
 fn script(text: &str) -> String {
