@@ -5,13 +5,14 @@
 //! there may change at any time, so devices copy before they check.
 
 use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
 use std::sync::Arc;
 
 use vm_memory::{
     Bytes, GuestAddress, GuestMemory as _, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
 };
 
-use crate::layout::{Layout, MEMORY_GRANULE, PAGE, Range};
+use crate::layout::{Layout, MEMORY_GRANULE, Range};
 pub(crate) use crate::sys::window::Aliased;
 use crate::sys::{self, HypervisorError, Vm};
 
@@ -98,86 +99,31 @@ pub(crate) fn create_window(layout: Layout, vm: &Vm, size: u64) -> Result<Window
     Ok(window)
 }
 
-/// Places `length` bytes of `file` from `offset` at guest address `start`, so that the pages are
-/// the page cache's until the guest writes to them: whole pages are mapped where offset and
-/// address allow it, the rest is copied.
-pub(crate) fn place_file(
+/// Reads `target.length` bytes of `file` from `offset` into guest memory.
+///
+/// Mapping the file instead would share its pages between VMs, but a kernel patches nearly every
+/// page of its own text while it boots: each was a fault to map it and another to copy it, three
+/// quarters of all exits before the agent starts, and nothing stayed shared.
+pub(crate) fn load_file(
     memory: &GuestMemoryMmap,
-    file: &File,
+    mut file: &File,
     offset: u64,
     target: Range,
-) -> Result<(), PlaceError> {
-    let outside = || PlaceError::Outside {
+) -> Result<(), LoadError> {
+    let outside = || LoadError::Outside {
         start: target.start,
         length: target.length,
     };
-    let end = target
-        .start
-        .checked_add(target.length)
-        .ok_or_else(outside)?;
-    let mapped = if offset % PAGE == target.start % PAGE {
-        let first = target
-            .start
-            .checked_next_multiple_of(PAGE)
-            .ok_or_else(outside)?;
-        first..(end - end % PAGE)
-    } else {
-        end..end
-    };
-    if mapped.is_empty() {
-        return copy(memory, file, offset, target.start, end);
+    let length = usize::try_from(target.length).map_err(|_| outside())?;
+    let start = GuestAddress(target.start);
+    if !memory.check_range(start, length) {
+        return Err(outside());
     }
-    let length = usize::try_from(mapped.end - mapped.start).map_err(|_| outside())?;
-    let host = memory
-        .get_slice(GuestAddress(mapped.start), length)
-        .map_err(|_| outside())?
-        .ptr_guard_mut()
-        .as_ptr();
-    // SAFETY: `host` is `length` bytes of guest memory, just found; nothing is there yet that
-    // Rust code refers to.
-    unsafe { sys::mapping::place(host, length, file, offset + (mapped.start - target.start)) }
-        .map_err(|source| PlaceError::Map {
-            start: mapped.start,
-            source,
-        })?;
-    copy(memory, file, offset, target.start, mapped.start)?;
-    copy(
-        memory,
-        file,
-        offset + (mapped.end - target.start),
-        mapped.end,
-        end,
-    )
-}
-
-fn copy(
-    memory: &GuestMemoryMmap,
-    file: &File,
-    mut offset: u64,
-    start: u64,
-    end: u64,
-) -> Result<(), PlaceError> {
-    use std::os::unix::fs::FileExt;
-
-    let mut buffer = [0u8; 4096];
-    let mut address = start;
-    while address < end {
-        let length = usize::try_from(end - address)
-            .unwrap_or(buffer.len())
-            .min(buffer.len());
-        let (chunk, _) = buffer.split_at_mut(length);
-        file.read_exact_at(chunk, offset)
-            .map_err(|source| PlaceError::Read { offset, source })?;
-        memory
-            .write_slice(chunk, GuestAddress(address))
-            .map_err(|_| PlaceError::Outside {
-                start: address,
-                length: end - address,
-            })?;
-        address += length as u64;
-        offset += length as u64;
-    }
-    Ok(())
+    let read = |source| LoadError::Read { offset, source };
+    file.seek(SeekFrom::Start(offset)).map_err(read)?;
+    memory
+        .read_exact_volatile_from(start, &mut file, length)
+        .map_err(|error| read(io::Error::other(error)))
 }
 
 /// The regions as ranges, for reports.
@@ -210,7 +156,7 @@ pub enum MemoryError {
         bytes: u64,
         /// The reason.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The regions do not form an address space.
     #[error("arranging guest memory")]
@@ -220,9 +166,9 @@ pub enum MemoryError {
     Hypervisor(#[from] HypervisorError),
 }
 
-/// Why a file could not be placed in guest memory.
+/// Why a file could not be read into guest memory.
 #[derive(Debug, thiserror::Error)]
-pub enum PlaceError {
+pub enum LoadError {
     /// The target is not RAM.
     #[error("{length:#x} bytes at guest address {start:#x} are not inside guest memory")]
     Outside {
@@ -231,15 +177,6 @@ pub enum PlaceError {
         /// Bytes.
         length: u64,
     },
-    /// The file could not be mapped.
-    #[error("mapping the file at guest address {start:#x}")]
-    Map {
-        /// Guest-physical address.
-        start: u64,
-        /// The reason.
-        #[source]
-        source: std::io::Error,
-    },
     /// The file could not be read.
     #[error("reading the file at offset {offset:#x}")]
     Read {
@@ -247,6 +184,6 @@ pub enum PlaceError {
         offset: u64,
         /// The reason.
         #[source]
-        source: std::io::Error,
+        source: io::Error,
     },
 }

@@ -258,7 +258,7 @@ pub enum KernelImageError {
     Entry(u64),
     /// A segment could not be loaded.
     #[error("loading the kernel image")]
-    Place(#[source] crate::memory::PlaceError),
+    Load(#[source] crate::memory::LoadError),
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
-//! Loading the initramfs: mapped, so that the pages are the page cache's until the guest
-//! has unpacked them and uses the memory for something else.
+//! Loading the initramfs, which the guest unpacks, and whose memory it then uses for something
+//! else.
 
 use std::fs::File;
 
 use vm_memory::GuestMemoryMmap;
 
 use crate::layout::{Layout, PAGE, Range};
-use crate::memory::{PlaceError, place_file};
+use crate::memory::{LoadError, load_file};
 
 /// Puts `file` at the end of low memory, above `kernel_end`.
 pub(super) fn load(
@@ -30,7 +30,7 @@ pub(super) fn load(
             low_end,
         })?;
     let range = Range { start, length };
-    place_file(memory, file, 0, range).map_err(InitramfsError::Place)?;
+    load_file(memory, file, 0, range).map_err(InitramfsError::Load)?;
     Ok(range)
 }
 
@@ -55,7 +55,7 @@ pub enum InitramfsError {
         /// First address behind memory.
         low_end: u64,
     },
-    /// It could not be placed in memory.
+    /// It could not be read into memory.
     #[error("loading the initramfs")]
-    Place(#[source] PlaceError),
+    Load(#[source] LoadError),
 }

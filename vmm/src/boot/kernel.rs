@@ -7,7 +7,7 @@ use vm_memory::GuestMemoryMmap;
 
 use super::elf::{self, KernelImageError};
 use crate::layout::{HIGH_RAM_START, Layout, Range};
-use crate::memory::place_file;
+use crate::memory::load_file;
 
 /// A kernel in guest memory.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Kernel {
                     high,
                 });
             }
-            place_file(
+            load_file(
                 memory,
                 file,
                 segment.offset,
@@ -55,7 +55,7 @@ impl Kernel {
                     length: segment.file_size,
                 },
             )
-            .map_err(KernelImageError::Place)?;
+            .map_err(KernelImageError::Load)?;
             end = end.max(Some(segment_end));
         }
         let entry = image

@@ -1,11 +1,10 @@
 //! Memory mappings of the host: where the guest's RAM comes from.
 
 use std::ffi::c_void;
-use std::fs::File;
 use std::io;
 
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::Advice;
 use vm_memory::MmapRegion;
 
 /// Reserves `length` bytes of anonymous memory, not committed and not yet there. It is left out
@@ -43,36 +42,8 @@ pub(crate) fn reserve(length: usize) -> io::Result<MmapRegion> {
     }
 }
 
-/// Puts `file`'s pages from `offset` over `length` bytes at `host`, copied on the first write.
-///
-/// # Safety
-///
-/// `host` and `length` are whole pages inside a mapping made by [`reserve`], and nothing refers
-/// to their contents.
-pub(crate) unsafe fn place(
-    host: *mut u8,
-    length: usize,
-    file: &File,
-    offset: u64,
-) -> io::Result<()> {
-    let host = host.cast::<c_void>();
-    // SAFETY: the caller vouches for the range.
-    unsafe {
-        rustix::mm::mmap(
-            host,
-            length,
-            ProtFlags::READ | ProtFlags::WRITE,
-            MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE,
-            file,
-            offset,
-        )?;
-        rustix::mm::madvise(host, length, Advice::LinuxDontFork)?;
-    }
-    Ok(())
-}
-
-/// Gives the pages of `length` bytes at `host` back: they read as zero, or as the file's that was
-/// placed there, until they are written again.
+/// Gives the pages of `length` bytes at `host` back: they read as zero until they are written
+/// again.
 ///
 /// # Safety
 ///
