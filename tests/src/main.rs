@@ -16,7 +16,7 @@ mod matrix;
 
 use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::{Arguments, Completion, Trial};
 
 fn main() -> ExitCode {
     match std::env::args().nth(1).as_deref() {
@@ -30,9 +30,20 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Leftovers can be told only when one case runs at a time.
     arguments.test_threads = Some(1);
-    let trials = cases::wanted()
+    let (cases, claims) = cases::wanted();
+    let trials = cases
         .into_iter()
-        .map(|case| Trial::test(case.name, move || harness::run(&case)))
+        .map(|case| {
+            let claims = claims.clone();
+            Trial::ignorable_test(case.name, move || {
+                if let Some(claims) = claims
+                    && !claims.claim(case.name)?
+                {
+                    return Ok(Completion::ignored_with(harness::claims::TAKEN));
+                }
+                harness::run(&case).map(|()| Completion::Completed)
+            })
+        })
         .collect();
     let conclusion = libtest_mimic::run(&arguments, trials);
     harness::report_flaky();

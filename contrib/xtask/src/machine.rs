@@ -1,7 +1,11 @@
 //! Where the integration tests and the demo run: in the test VM, or in the tree on this machine's
 //! own kernel when its /dev/kvm runs an ordinary kernel.
 
-use std::{ffi::OsString, path::Path, process::Stdio};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Stdio,
+};
 
 use crate::{
     build::Products,
@@ -20,6 +24,8 @@ pub(crate) struct Job {
     pub(crate) command: Vec<OsString>,
     /// Processors, if it is a VM.
     pub(crate) cpus: u8,
+    /// Folders of this machine to show at their own names, if it is a VM.
+    pub(crate) shares: Vec<PathBuf>,
     /// Where its output goes.
     pub(crate) streams: Streams,
 }
@@ -69,6 +75,7 @@ impl Machine {
                 progress::step("test VM", "booting");
                 let options = VmOptions {
                     cpus: job.cpus,
+                    shares: job.shares,
                     ..VmOptions::new(job.command)
                 };
                 workshop.vm(stage, options, job.streams)

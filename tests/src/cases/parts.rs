@@ -2,14 +2,23 @@
 //! part (its `test/part.rs`); without a part all cases run.
 //!
 //! Nearly all of them have one processor: the emulated machine is sound only there
-//! (`harness::pinned`), and two VMs on a machine with two processors gain nothing from more.
+//! (`harness::pinned`), and two VMs on a machine with two processors gain nothing from more. Those
+//! cases are shared out while they run (`harness::claims`): one VM takes them from the front of
+//! the list and one from the end, until they meet.
 
 use std::env;
 
 use crate::harness::Case;
+use crate::harness::claims::Claims;
 
-/// The variable that asks for one part: `first`, `second` or `two-processors`.
+/// The variable that asks for one part.
 const PART: &str = "KRUN_GPU_TESTS_PART";
+
+/// The part that takes cases from the end of the list.
+const SECOND: &str = "second";
+
+/// The part with [`TWO_PROCESSORS`].
+const OF_TWO_PROCESSORS: &str = "two-processors";
 
 /// The variable that is set in the test VM, and not where the machine's own KVM is used.
 const EMULATED: &str = "KRUN_GPU_TESTS_EMULATED";
@@ -30,39 +39,28 @@ const TWO_PROCESSORS: [&str; 6] = [
     "gpu::compute_on_two_vcpus",
 ];
 
-/// The second part: groups of cases that take about as long as all others do, less the conformance
-/// suite, which that VM's xtask runs after them.
-const SECOND: [&str; 3] = ["engines", "gpu", "network"];
-
-/// The part that a case belongs to.
-fn part(name: &str) -> &'static str {
-    let group = name.split("::").next().unwrap_or_default();
-    if TWO_PROCESSORS.contains(&name) {
-        "two-processors"
-    } else if SECOND.contains(&group) {
-        "second"
-    } else {
-        "first"
-    }
-}
-
 /// Whether a case is kept on one processor of a test VM that has more.
 pub(crate) fn stays_on_one_processor(name: &str) -> bool {
     env::var_os(EMULATED).is_some() && !TWO_PROCESSORS.contains(&name)
 }
 
-/// The cases of the part that is asked for, or all.
-pub(crate) fn wanted() -> Vec<Case> {
+/// The cases of the part that is asked for, or all, and by what claims they are shared out.
+pub(crate) fn wanted() -> (Vec<Case>, Option<Claims>) {
     let mut cases = super::all();
-    if let Ok(asked) = env::var(PART) {
-        cases.retain(|case| part(case.name) == asked);
+    let Ok(part) = env::var(PART) else {
+        return (cases, None);
+    };
+    let of_two = part == OF_TWO_PROCESSORS;
+    cases.retain(|case| TWO_PROCESSORS.contains(&case.name) == of_two);
+    if part == SECOND {
+        cases.reverse();
     }
-    cases
+    (cases, Claims::of(&part))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{SECOND, TWO_PROCESSORS};
+    use super::TWO_PROCESSORS;
     use crate::cases::all;
 
     #[test]
@@ -70,13 +68,6 @@ mod tests {
         let names: Vec<&str> = all().iter().map(|case| case.name).collect();
         for name in TWO_PROCESSORS {
             assert!(names.contains(&name), "{name}");
-        }
-        for group in SECOND {
-            let prefix = format!("{group}::");
-            assert!(
-                names.iter().any(|name| name.starts_with(&prefix)),
-                "{group}"
-            );
         }
     }
 }

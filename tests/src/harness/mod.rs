@@ -1,6 +1,7 @@
 //! What the cases share: running commands, images, bundles, comparing with crun, leftovers.
 
 pub(crate) mod bundle;
+pub(crate) mod claims;
 pub(crate) mod command;
 pub(crate) mod compare;
 pub(crate) mod images;

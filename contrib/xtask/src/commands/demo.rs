@@ -28,6 +28,7 @@ impl Demo {
         let machine = Machine::choose(&workshop, &products, self.vm)?;
         let job = Job {
             cpus: VmOptions::CPUS,
+            shares: Vec::new(),
             command: vec!["/srv/demo".into()],
             streams: Streams::Ours,
         };

@@ -25,6 +25,9 @@ pub(crate) enum CommandError {
     /// The cache.
     #[error(transparent)]
     Cache(#[from] CacheError),
+    /// The folder in which test VMs claim their tests.
+    #[error("make a folder for the VMs' claims")]
+    Claims(#[source] io::Error),
     /// This machine.
     #[error(transparent)]
     Host(#[from] HostError),

@@ -6,7 +6,11 @@
 //! names each such incident; a test under which it happens more often than
 //! [`DEATHS_OF_ONE_TEST`] has failed.
 
-use std::{collections::HashMap, ffi::OsString, path::Path};
+use std::{
+    collections::HashMap,
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use super::{
     CommandError, Tally, Workshop,
@@ -37,6 +41,8 @@ pub(super) struct Suite<'a> {
     pub(super) filter: Option<&'a str>,
     /// Only this part of Podman's.
     pub(super) part: Option<Part>,
+    /// The folder in which this part claims its tests.
+    pub(super) claims: Option<&'a Path>,
 }
 
 impl Suite<'_> {
@@ -71,7 +77,7 @@ impl Suite<'_> {
     fn once(&self) -> Result<Status, CommandError> {
         let mut script = String::from("status=0\n");
         if let Some(part) = self.part {
-            script.push_str(&part.assignment());
+            script.push_str(&part.assignments(self.claims));
         }
         if self.machine == Machine::Vm {
             script.push_str(&format!("export {}=1\n", part::EMULATED));
@@ -90,6 +96,7 @@ impl Suite<'_> {
         let job = Job {
             command,
             cpus: part::cpus(self.part),
+            shares: self.claims.iter().map(PathBuf::from).collect(),
             streams: Streams::Collected(Box::new(self.tally.clone())),
         };
         self.machine.run(self.workshop, self.stage, job)

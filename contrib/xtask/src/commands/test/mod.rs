@@ -7,7 +7,10 @@ mod integration;
 mod part;
 mod tally;
 
-use std::process::ExitCode;
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Args;
 use part::{Part, Second};
@@ -34,6 +37,9 @@ pub(super) struct Test {
     /// Run one part of that, and print its lines alone.
     #[arg(long, hide = true)]
     part: Option<Part>,
+    /// The folder in which that part claims its tests.
+    #[arg(long, hide = true, value_name = "DIR")]
+    claims: Option<PathBuf>,
 }
 
 impl Test {
@@ -73,7 +79,7 @@ impl Test {
         };
         programs.push(TESTS.to_owned());
         let machine = Machine::choose(workshop, &products, self.vm)?;
-        let run = |part, programs: &[String]| {
+        let run = |part, programs: &[String], claims: Option<&Path>| {
             integration::Suite {
                 workshop,
                 tally,
@@ -82,18 +88,20 @@ impl Test {
                 programs,
                 filter: self.filter.as_deref(),
                 part,
+                claims,
             }
             .run()
         };
         // A machine's own KVM is quick, and there is one machine alone.
         let is_split = machine == Machine::Vm && self.filter.is_none() && self.part.is_none();
         let passed = if is_split {
-            let second = Second::start(tally)?;
-            let first = run(Some(Part::First), &programs)?;
-            let two_processors = run(Some(Part::TwoProcessors), &[TESTS.to_owned()])?;
+            let claims = tempfile::tempdir().map_err(CommandError::Claims)?;
+            let second = Second::start(tally, claims.path())?;
+            let first = run(Some(Part::First), &programs, Some(claims.path()))?;
+            let two_processors = run(Some(Part::TwoProcessors), &[TESTS.to_owned()], None)?;
             second.wait()? && first && two_processors
         } else {
-            let passed = run(self.part, &programs)?;
+            let passed = run(self.part, &programs, self.claims.as_deref())?;
             if self.filter.is_none() {
                 conformance::count(workshop, &stage, tally)?;
             }

@@ -1,12 +1,14 @@
 //! The parts of a whole run in test VMs, and the second one, which runs beside the others.
 //!
 //! QEMU's emulation is sound on one processor alone (tests/src/harness/pinned.rs), and a VM with
-//! one keeps one of this machine's busy: so two VMs of that kind run at once. The few tests that
-//! want two processors follow the first part in a VM of their own. The second part and the
-//! conformance suite after it are another xtask's, whose lines are counted here.
+//! one keeps one of this machine's busy: so two VMs of that kind run at once, and share the tests
+//! out between them while they run, from both ends of the list (tests/src/harness/claims.rs). The
+//! few tests that want two processors follow the first part in a VM of their own. The second part
+//! and the conformance suite after it are another xtask's, whose lines are counted here.
 
 use std::{
     env, io,
+    path::Path,
     process::{Child, Command, Stdio},
     thread::{self, JoinHandle},
 };
@@ -20,29 +22,36 @@ use crate::{process::ProcessError, vm::VmOptions};
 /// The variable that tells the test program which cases to run.
 const VARIABLE: &str = "KRUN_GPU_TESTS_PART";
 
+/// The variable that tells it the folder in which the VMs claim tests.
+const CLAIMS: &str = "KRUN_GPU_TESTS_CLAIMS";
+
 /// The variable that tells it that the machine is emulated.
 pub(super) const EMULATED: &str = "KRUN_GPU_TESTS_EMULATED";
 
 /// Which of the cases (tests/src/cases/parts.rs).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub(super) enum Part {
-    /// Those that neither of the others has, and the agent's tests.
+    /// The packages' own tests, and then ours from the list's front.
     First,
-    /// About as many, which another xtask runs at the same time.
+    /// Ours from the list's end, which another xtask runs at the same time.
     Second,
     /// Those that want two processors.
     TwoProcessors,
 }
 
 impl Part {
-    /// The line of a shell's script that asks the test program for it.
-    pub(super) fn assignment(self) -> String {
+    /// The lines of a shell's script that ask the test program for it.
+    pub(super) fn assignments(self, claims: Option<&Path>) -> String {
         let name = match self {
             Self::First => "first",
             Self::Second => "second",
             Self::TwoProcessors => "two-processors",
         };
-        format!("export {VARIABLE}={name}\n")
+        let part = format!("export {VARIABLE}={name}\n");
+        match claims {
+            Some(claims) => format!("{part}export {CLAIMS}='{}'\n", claims.display()),
+            None => part,
+        }
     }
 
     /// Its VM's processors.
@@ -78,10 +87,11 @@ pub(super) struct Second {
 }
 
 impl Second {
-    /// Starts it; what it prints is passed on and counted in `tally`.
-    pub(super) fn start(tally: &Tally) -> Result<Self, CommandError> {
+    /// Starts it, with the folder of claims; what it prints is passed on and counted in `tally`.
+    pub(super) fn start(tally: &Tally, claims: &Path) -> Result<Self, CommandError> {
         let mut command = Command::new(env::current_exe().map_err(failed)?);
         command.args(["test", "--vm", "--integration", "--part", "second"]);
+        command.arg("--claims").arg(claims);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         let mut child = command.spawn().map_err(failed)?;
         let mut lines = child.stdout.take();

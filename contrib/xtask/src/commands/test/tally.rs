@@ -10,6 +10,10 @@ use std::{
 
 use crate::lines::Lines;
 
+/// What a line has that tells of a test which another stream tells of too
+/// (tests/src/harness/claims.rs).
+const TAKEN: &str = " ... ignored (taken by the other VM)";
+
 /// The sum so far. Clones share it and a stream's unfinished line; what is written into one is
 /// passed on and counted.
 #[derive(Clone, Debug, Default)]
@@ -116,8 +120,11 @@ impl Tally {
         });
     }
 
-    /// Passes on and counts a line, with its newline.
+    /// Passes on and counts a line, with its newline, unless it tells of a test of another stream.
     pub(super) fn line(&self, line: &[u8]) {
+        if String::from_utf8_lossy(line).contains(TAKEN) {
+            return;
+        }
         // Whoever reads our output may be gone; the count goes on.
         let _ = io::stdout().write_all(line);
         self.with(|counts| counts.count(&String::from_utf8_lossy(line)));
@@ -260,6 +267,15 @@ mod tests {
         assert_eq!(counts.failed_names, ["a::c"]);
         assert_eq!(counts.skipped_names, ["d"]);
         assert_eq!(counts.ended, ["a::b", "a::c", "d"]);
+    }
+
+    #[test]
+    fn a_test_that_another_vm_took_is_not_counted_here() {
+        let tally = Tally::default();
+        tally.line(b"test a::b   ... ignored (taken by the other VM)\n");
+        tally.line(b"test a::c   ... ok\n");
+        assert_eq!(tally.ended(), ["a::c"]);
+        tally.with(|counts| assert_eq!(counts.sum(), "1 passed, 0 failed, 0 skipped"));
     }
 
     #[test]
