@@ -36,7 +36,7 @@ fn systemd() -> Outcome {
 }
 
 /// PostgreSQL on the volume `pg`: written to, stopped, started, and its VMM killed between two
-/// answers. `q` asks it, `ready` waits for it. Its cluster is made under crun, which is quicker.
+/// answers. `q` waits for it and asks it, past Debian's wrapper in Perl. Its cluster is made under crun, which is quicker.
 const POSTGRESQL: &str = r#"
 d=$(mktemp -d); chmod 755 $d; podman volume create pg >/dev/null
 trap 'podman rm -f -t 0 p >/dev/null 2>&1; podman volume rm -f pg >/dev/null; rm -rf $d' EXIT
@@ -44,26 +44,23 @@ chmod 777 $(podman volume inspect pg --format '{{.Mountpoint}}')
 PG=/usr/lib/postgresql/17/bin
 podman run --rm --runtime crun --network none --user postgres -v pg:/data --rootfs SERVICES:O $PG/initdb -D /data/db -A trust --no-locale >/dev/null
 create_detached --name p --user postgres --stop-signal INT -v pg:/data --rootfs SERVICES:O $PG/postgres -D /data/db -k /tmp -h '' >/dev/null
-q() { podman exec -i p psql -h /tmp -U postgres -qAt "$@"; }
-ready() { for i in $(seq 100); do q -c 'select 1' >/dev/null 2>&1 && return; sleep 1; done; podman logs p >&2; }
+q() { podman exec -i p sh -c 'until $0/pg_isready -q -h /tmp; do sleep 0.2; done; exec $0/psql -h /tmp -U postgres -qAt "$@"' $PG "$@"; }
 sums="select count(*), sum(a), md5(string_agg(b, ',' order by a)) from t where a <= 2000"
-ready; q -c 'create table t(a int, b text)'
-q -c "insert into t select g, md5(g::text) from generate_series(1, 2000) g"; q -c "$sums"
+q -c 'create table t(a int, b text)' -c "insert into t select g, md5(g::text) from generate_series(1, 2000) g" -c "$sums"
 podman stop -t 60 p; podman inspect p --format '{{.State.ExitCode}}'
-podman start p; ready; q -c "$sums"
+podman start p; q -c "$sums"
 # Every line that comes back is a row that was confirmed.
 for a in $(seq 2001 3000); do echo "insert into t values ($a, 'w') returning a;"; sleep 0.02; done 2>/dev/null | q >$d/confirmed 2>/dev/null &
 for i in $(seq 300); do [ $(wc -l <$d/confirmed) -ge 20 ] && break; sleep 0.1; done
 kill -9 $(podman inspect p --format '{{.State.Pid}}'); podman wait p; wait
-podman start p; ready; q -c "$sums"
 last=$(tail -n 1 $d/confirmed)
-[ $(q -c "select count(*) from t where a > 2000 and a <= $last") = $((last - 2000)) ] && echo nothing lost
+podman start p; q -c "$sums" -c "select count(*) - ($last - 2000) from t where a > 2000 and a <= $last"
 podman logs p 2>&1 | grep -c 'automatic recovery in progress'
 "#;
 
 fn postgresql() -> Outcome {
     let ours = sh(&POSTGRESQL.replace("SERVICES", images::SERVICES))?;
     let sums = "2000|2001000|ff88c433ac874351087b912c542fc753\n";
-    let expected = format!("{sums}p\n0\np\n{sums}137\np\n{sums}nothing lost\n1\n");
+    let expected = format!("{sums}p\n0\np\n{sums}137\np\n{sums}0\n1\n");
     ensure(ours.stdout == expected, || ours.to_string())
 }

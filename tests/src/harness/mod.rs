@@ -10,6 +10,7 @@ mod pinned;
 pub(crate) mod schema;
 
 use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use libtest_mimic::Failed;
 
@@ -38,7 +39,7 @@ static FLAKY: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());
 
 /// Runs one case, and again if it fails: the emulated machine was seen to corrupt its own memory
 /// (its kernel panicked in places that no container reaches). What passes only then is named in
-/// the report, with the number of its failures.
+/// the report, with the number of its failures. What failed by taking too long is run once more.
 pub(crate) fn run(case: &Case) -> Outcome {
     let _pinned = crate::cases::stays_on_one_processor(case.name)
         .then(Pinned::to_one_processor)
@@ -46,7 +47,12 @@ pub(crate) fn run(case: &Case) -> Outcome {
     let Err(first) = attempt(case) else {
         return Ok(());
     };
+    let started = Instant::now();
     for failures in 1..ATTEMPTS {
+        // Whatever takes so long hangs, or belongs in fewer words.
+        if started.elapsed() > command::limit() {
+            break;
+        }
         eprintln!("{}: it is run again", case.name);
         if attempt(case).is_ok() {
             FLAKY
@@ -70,6 +76,7 @@ pub(crate) fn report_flaky() {
 /// Runs the case and then looks for what it left behind.
 fn attempt(case: &Case) -> Outcome {
     images::busybox()?;
+    command::settle_limit()?;
     let before = leftovers::Snapshot::take()?;
     let outcome = (case.run)().and_then(|()| before.wait_until_clean());
     if let Err(failed) = &outcome {

@@ -66,7 +66,7 @@ c = socket.create_server(("", 7000)).accept()[0]; receive(c, {received}); send(c
         listens() {{ podman exec c grep -q 00000000:1B58 /proc/net/tcp; }}
         patiently listens
         note
-        cd /tmp/bulk; timeout 250 python3 -c "from both import *
+        cd /tmp/bulk; timeout $((LIMIT - 50)) python3 -c "from both import *
 c = socket.create_connection(('$ip', 7000)); send(c, {received}); receive(c, {sent})"
         podman logs c
         look
@@ -91,7 +91,7 @@ while True:
         ip=$(podman inspect c --format '{{{{.NetworkSettings.IPAddress}}}}'); pid=$(podman inspect c --format '{{{{.State.Pid}}}}')
         patiently socat -u OPEN:/dev/null TCP:$ip:7000
         note
-        timeout 250 python3 - $ip <<'EOF'
+        timeout $((LIMIT - 50)) python3 - $ip <<'EOF'
 import os, socket, sys
 def right():
     many = [(socket.socket(), os.urandom(16)) for _ in range(50)]
