@@ -18,6 +18,9 @@ const LEAST_LIMIT: Duration = Duration::from_secs(300);
 /// emulate ours differ by a factor of three; the longest cases take 60 times as long as it.
 const LIMIT_OVER_CONTROL: u32 = 150;
 
+/// How often a long script's time is told: xtask kills a test VM that is silent for longer.
+const HEARTBEAT: Duration = Duration::from_secs(100);
+
 /// The control; the shortest of three is taken.
 const CONTROL: &str = "podman run --rm --runtime crun --network none localhost/busybox true";
 
@@ -145,7 +148,8 @@ fn collect(mut command: Command, script: &str) -> Result<Output, Failed> {
         Drain::of(child.stdout.take()),
         Drain::of(child.stderr.take()),
     );
-    let deadline = Instant::now() + limit;
+    let started = Instant::now();
+    let mut heartbeats = 0;
     let status = loop {
         if let Some(status) = child
             .try_wait()
@@ -153,7 +157,12 @@ fn collect(mut command: Command, script: &str) -> Result<Output, Failed> {
         {
             break status;
         }
-        if Instant::now() > deadline {
+        let elapsed = started.elapsed();
+        if elapsed > HEARTBEAT * (heartbeats + 1) {
+            heartbeats += 1;
+            eprintln!("the script goes on after {elapsed:.0?}");
+        }
+        if elapsed > limit {
             if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
                 // The group may be gone by now; then there is nothing to kill.
                 let _ = kill_process_group(group, Signal::KILL);

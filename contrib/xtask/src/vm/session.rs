@@ -37,8 +37,9 @@ impl From<Status> for ExitCode {
 }
 
 /// How long tests may be silent: a processor of the emulated machine was seen to wait for ever for
-/// an interrupt, and nothing in such a VM ends by itself. No single command of a test takes longer.
-const LONGEST_SILENCE: Duration = Duration::from_secs(480);
+/// an interrupt, and nothing in such a VM ends by itself. The test program tells of a script that takes
+/// long (tests/src/harness/command.rs, `HEARTBEAT`).
+const LONGEST_SILENCE: Duration = Duration::from_secs(300);
 
 /// When the command last wrote something.
 #[derive(Clone, Debug)]
