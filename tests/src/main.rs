@@ -15,6 +15,7 @@ mod harness;
 mod matrix;
 
 use std::process::ExitCode;
+use std::time::SystemTime;
 
 use libtest_mimic::{Arguments, Completion, Trial};
 
@@ -31,6 +32,13 @@ fn main() -> ExitCode {
     // Leftovers can be told only when one case runs at a time.
     arguments.test_threads = Some(1);
     let (cases, claims) = cases::wanted();
+    let until = match harness::until() {
+        Ok(until) => until,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(2);
+        }
+    };
     let trials = cases
         .into_iter()
         .map(|case| {
@@ -40,6 +48,9 @@ fn main() -> ExitCode {
                     && !claims.claim(case.name)?
                 {
                     return Ok(Completion::ignored_with(harness::claims::TAKEN));
+                }
+                if until.is_some_and(|until| until < SystemTime::now()) {
+                    return Ok(Completion::ignored_with("no time left"));
                 }
                 harness::run(&case).map(|()| Completion::Completed)
             })

@@ -10,7 +10,7 @@ mod pinned;
 pub(crate) mod schema;
 
 use std::sync::{Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant, SystemTime};
 
 use libtest_mimic::Failed;
 
@@ -33,6 +33,25 @@ pub(crate) struct Case {
 /// How often a case may be run: in the emulated machine a guest may end in a triple fault by
 /// itself (see `pinned`).
 const ATTEMPTS: usize = 4;
+
+/// The variable with the second since 1970 after which no case is begun any more: each that is left
+/// is reported as skipped. `.ci/run` sets it, since CI ends after 90 minutes, however slow its
+/// machine.
+const UNTIL: &str = "KRUN_GPU_TESTS_UNTIL";
+
+/// When no case is begun any more, if ever.
+///
+/// # Errors
+/// The variable is not a number.
+pub(crate) fn until() -> Result<Option<SystemTime>, String> {
+    let Ok(value) = std::env::var(UNTIL) else {
+        return Ok(None);
+    };
+    let seconds = value
+        .parse()
+        .map_err(|error| format!("{UNTIL}={value}: {error}"))?;
+    Ok(SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)))
+}
 
 /// Cases that failed at first and passed when they were run again, and how often they failed.
 static FLAKY: Mutex<Vec<(&str, usize)>> = Mutex::new(Vec::new());

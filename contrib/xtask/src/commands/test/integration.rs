@@ -8,6 +8,7 @@
 
 use std::{
     collections::HashMap,
+    env,
     ffi::OsString,
     path::{Path, PathBuf},
 };
@@ -81,6 +82,9 @@ impl Suite<'_> {
         }
         if self.machine == Machine::Vm {
             script.push_str(&format!("export {}=1\n", part::EMULATED));
+        }
+        if let Ok(until) = env::var(part::UNTIL) {
+            script.push_str(&format!("export {}='{until}'\n", part::UNTIL));
         }
         for program in self.programs {
             script.push_str(&format!("{program} \"$@\" || status=1\n"));

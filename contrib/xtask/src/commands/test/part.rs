@@ -3,8 +3,8 @@
 //! QEMU's emulation is sound on one processor alone (tests/src/harness/pinned.rs), and a VM with
 //! one keeps one of this machine's busy: so two VMs of that kind run at once, and share the tests
 //! out between them while they run, from both ends of the list (tests/src/harness/claims.rs). The
-//! few tests that want two processors follow the first part in a VM of their own. The second part
-//! and the conformance suite after it are another xtask's, whose lines are counted here.
+//! few tests that want two processors precede the first part in a VM of their own. The second part
+//! and the conformance suite before it are another xtask's, whose lines are counted here.
 
 use std::{
     env, io,
@@ -24,6 +24,10 @@ const VARIABLE: &str = "KRUN_GPU_TESTS_PART";
 
 /// The variable that tells it the folder in which the VMs claim tests.
 const CLAIMS: &str = "KRUN_GPU_TESTS_CLAIMS";
+
+/// The variable that tells it when to begin no more tests (tests/src/harness/mod.rs); passed on as
+/// it is.
+pub(super) const UNTIL: &str = "KRUN_GPU_TESTS_UNTIL";
 
 /// The variable that tells it that the machine is emulated.
 pub(super) const EMULATED: &str = "KRUN_GPU_TESTS_EMULATED";
