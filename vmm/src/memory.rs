@@ -187,3 +187,38 @@ pub enum LoadError {
         source: io::Error,
     },
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_loaded_from_its_offset_and_neither_past_its_end_nor_outside_of_memory() {
+        let memory: GuestMemoryMmap =
+            GuestMemoryMmap::from_ranges(&[(GuestAddress(0), 8192)]).unwrap();
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(b"head and body").unwrap();
+        let load =
+            |offset, start, length| load_file(&memory, &file, offset, Range { start, length });
+        load(9, 4094, 4).unwrap();
+        // The offset holds whatever was read before.
+        load(0, 0, 4).unwrap();
+        let mut read = [0; 6];
+        memory.read_slice(&mut read, GuestAddress(4093)).unwrap();
+        assert_eq!(&read, b"\0body\0");
+        memory.read_slice(&mut read, GuestAddress(0)).unwrap();
+        assert_eq!(&read, b"head\0\0");
+        assert!(matches!(
+            load(9, 0, 5),
+            Err(LoadError::Read { offset: 9, .. })
+        ));
+        for (start, length) in [(8190, 4), (u64::MAX, 2), (0, u64::MAX)] {
+            assert!(
+                matches!(load(0, start, length), Err(LoadError::Outside { .. })),
+                "{length:#x} bytes at {start:#x}"
+            );
+        }
+    }
+}
