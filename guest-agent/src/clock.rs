@@ -7,14 +7,15 @@ use rustix::time::{ClockId, Timespec, clock_gettime, clock_settime};
 
 const SECOND: i128 = 1_000_000_000;
 
-/// Sets CLOCK_REALTIME to `realtime_ns` if it is more than a second behind. 0 is no time.
+/// Sets CLOCK_REALTIME to `realtime_ns` if it is more than a second behind; 0, no time, sets
+/// nothing.
 ///
 /// The host read its clock before the VM booted, which takes seconds on a slow machine: a guest
 /// that is ahead of that has the right time already.
 pub(crate) fn set(realtime_ns: u64) -> Result<(), Errno> {
     let now = clock_gettime(ClockId::Realtime);
     let now = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec);
-    if realtime_ns == 0 || i128::from(realtime_ns) - now <= SECOND {
+    if i128::from(realtime_ns) - now <= SECOND {
         return Ok(());
     }
     let part = |value| i64::try_from(value).map_err(|_| Errno::INVAL);

@@ -122,12 +122,13 @@ impl Tally {
 
     /// Passes on and counts a line, with its newline, unless it tells of a test of another stream.
     pub(super) fn line(&self, line: &[u8]) {
-        if String::from_utf8_lossy(line).contains(TAKEN) {
+        let text = String::from_utf8_lossy(line);
+        if text.contains(TAKEN) {
             return;
         }
         // Whoever reads our output may be gone; the count goes on.
         let _ = io::stdout().write_all(line);
-        self.with(|counts| counts.count(&String::from_utf8_lossy(line)));
+        self.with(|counts| counts.count(&text));
     }
 
     /// Forgets which tests ended so far.
