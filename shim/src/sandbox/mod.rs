@@ -11,6 +11,7 @@ mod graft;
 mod id_map;
 mod privileges;
 mod program;
+mod quota;
 mod tree;
 mod user_namespace;
 mod vmm;
@@ -102,6 +103,7 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
     if record.cgroup.is_none() {
         forget_resources(&mut host);
     }
+    let quota = quota::take(&mut host);
     let user_namespace =
         user_namespace::provide(&mut host).map_err(prepare("make the user namespace"))?;
     let null = fs::OpenOptions::new()
@@ -153,16 +155,26 @@ pub(crate) fn build(request: Request<'_>, split: Split) -> Result<i32, SandboxEr
     let result = container_main_process(&arguments);
     drop(user_namespace);
     match result {
-        Ok(pid) => Ok(pid.as_raw()),
+        Ok(pid) => quota::put(quota, record)
+            .map(|()| pid.as_raw())
+            .map_err(|error| {
+                undo(record);
+                error.into()
+            }),
         Err(error) => {
-            kill_children();
-            if let Some(cgroup) = &record.cgroup
-                && let Err(error) = cgroup::remove(cgroup, &record.id)
-            {
-                tracing::warn!("{}", report::chain(&error));
-            }
+            undo(record);
             Err(explain(pipe, &error))
         }
+    }
+}
+
+/// Takes away the processes and the cgroup of a container that did not come to be.
+fn undo(record: &Record) {
+    kill_children();
+    if let Some(cgroup) = &record.cgroup
+        && let Err(error) = cgroup::remove(cgroup, &record.id)
+    {
+        tracing::warn!("{}", report::chain(&error));
     }
 }
 
