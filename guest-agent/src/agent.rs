@@ -73,6 +73,8 @@ pub struct Agent {
     pub(crate) surroundings: Surroundings,
     pub(crate) phase: Phase,
     pub(crate) cgroup: Option<Cgroup>,
+    /// The workload's `cpu.max`, which its preparations are not held to.
+    pub(crate) quota: Option<(Option<u64>, u64)>,
     pub(crate) driver: Option<Driver>,
     /// Kernel parameters of interfaces, which `Start` makes.
     pub(crate) interface_parameters: Vec<(String, String)>,
@@ -103,6 +105,7 @@ impl Agent {
             surroundings,
             phase: Phase::Empty,
             cgroup: None,
+            quota: None,
             driver: None,
             interface_parameters: Vec::new(),
             sessions: BTreeMap::new(),
@@ -228,7 +231,8 @@ impl Agent {
                 }
                 Received::Message(Message::Prepared, _) => {
                     if let Some(request) = session.request.take() {
-                        self.reply(request, Ok(Reply::Done))?;
+                        let result = self.limit_cpu();
+                        self.reply(request, result)?;
                     }
                 }
                 Received::Message(Message::Executing { pid }, _) => session.inner_pid = Some(pid),

@@ -71,7 +71,7 @@ impl Agent {
             RequestBody::Statistics => statistics::read(self.cgroup.as_ref())
                 .map(Some)
                 .map_err(|error| report(ErrorKind::Failed, &error)),
-            RequestBody::Limit(limits) => self.limit(&limits),
+            RequestBody::Limit(limits) => self.set_limits(&limits).map(Some),
             RequestBody::Processes => self.processes(),
             RequestBody::AddInterface(interface) => {
                 self.change_network("AddInterface", || network::add(&interface))
@@ -95,6 +95,7 @@ impl Agent {
             .map_err(|error| failed(&error))?;
         clock::set(workload.realtime_ns).map_err(|error| failed(&RequestError::Clock(error)))?;
         self.interface_parameters = sysctl::take_interfaces(&mut workload.sysctl);
+        self.quota = workload.limits.cpu_max.take();
         let cgroup = Cgroup::create(&self.surroundings.cgroups).map_err(|error| failed(&error))?;
         cgroup
             .limit(&workload.limits)
@@ -221,12 +222,21 @@ impl Agent {
         }
     }
 
-    fn limit(&self, limits: &Limits) -> Answer {
+    /// Holds the prepared workload to its CPU quota.
+    pub(crate) fn limit_cpu(&mut self) -> Result<Reply, AgentError> {
+        let cpu_max = self.quota.take();
+        self.set_limits(&Limits {
+            cpu_max,
+            ..Limits::default()
+        })
+    }
+
+    fn set_limits(&self, limits: &Limits) -> Result<Reply, AgentError> {
         let cgroup = self.cgroup.as_ref();
         cgroup
             .ok_or_else(|| no_session(WORKLOAD_SESSION))?
             .limit(limits)
-            .map(|()| Some(Reply::Done))
+            .map(|()| Reply::Done)
             .map_err(|error| report(ErrorKind::Failed, &error))
     }
 
