@@ -10,8 +10,8 @@ const SECOND: i128 = 1_000_000_000;
 /// Sets CLOCK_REALTIME to `realtime_ns` if it is more than a second behind; 0, no time, sets
 /// nothing.
 ///
-/// The host read its clock before the VM booted, which takes seconds on a slow machine: a guest
-/// that is ahead of that has the right time already.
+/// It is not set back: what the host says was under way for a while, seconds where the machine or
+/// the VM's share of it is small, and a guest that is ahead of it has the right time already.
 pub(crate) fn set(realtime_ns: u64) -> Result<(), Errno> {
     let now = clock_gettime(ClockId::Realtime);
     let now = i128::from(now.tv_sec) * SECOND + i128::from(now.tv_nsec);

@@ -20,7 +20,7 @@ use super::agent::{Agent, AgentFault};
 use super::signals::{Notice, Signals, is_deadly};
 use super::streams::{Joined, StandardStreams};
 use super::{Monitor, Reports, console_tail};
-use crate::trace;
+use crate::{time, trace};
 
 /// How long the guest has for its kernel's boot, and for its preparations.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -110,6 +110,7 @@ pub(crate) fn boot(
 
     waiting.until = Instant::now() + PATIENCE;
     waiting.waiting_for = "it prepares the workload";
+    workload.realtime_ns = time::realtime_ns();
     let prepare = RequestBody::Prepare(Box::new(workload));
     let id = agent.send(prepare).map_err(|fault| waiting.fault(fault))?;
     match waiting.message(&mut agent)? {

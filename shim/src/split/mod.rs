@@ -61,7 +61,6 @@ pub(crate) use seccomp::{SeccompError, compile as compile_seccomp};
 use self::annotations::Annotations;
 use crate::config::Config;
 use crate::network::Ports;
-use crate::time;
 
 /// Why a configuration cannot be run in a VM.
 #[derive(Debug, thiserror::Error)]
@@ -299,7 +298,8 @@ pub(crate) fn split(
         start_container_hooks: start_hooks(spec)?,
         state: String::new(),
         process: guest_process(&process, seccomp, personality(spec)?)?,
-        realtime_ns: time::realtime_ns(),
+        // Told when it is sent: a boot lies in between.
+        realtime_ns: 0,
     };
     let needs = limits::Needs::new(memory_limit, machine.memory, gpu.as_ref());
     let host = sandbox::host_spec(spec, rootfs, mounts.host, needs);
