@@ -3,7 +3,7 @@
 
 use std::{path::PathBuf, process::Command};
 
-use super::{BuildError, Builder};
+use super::{BuildError, Builder, target};
 use crate::{process, progress};
 
 const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
@@ -11,7 +11,7 @@ const GUEST_TARGET: &str = "x86_64-unknown-linux-gnu";
 /// Builds the runtime, the tests and the agent.
 pub(super) fn build(builder: &Builder<'_>) -> Result<(), BuildError> {
     progress::step("krun-gpu", "building");
-    let mut release = cargo(builder, "build", &[]);
+    let mut release = cargo(builder, "build", &[])?;
     release.args([
         "--release",
         "--package=krun-gpu",
@@ -27,7 +27,7 @@ pub(super) fn build(builder: &Builder<'_>) -> Result<(), BuildError> {
     // Static, since it is alone in the initramfs. The flags hold for the named target only, so
     // build scripts and macros stay dynamic.
     let flags = [("RUSTFLAGS", "-C target-feature=+crt-static")];
-    let mut agent = cargo(builder, "build", &flags);
+    let mut agent = cargo(builder, "build", &flags)?;
     agent.args([
         "--profile=agent",
         "--package=krun-gpu-agent",
@@ -43,8 +43,9 @@ pub(crate) fn cargo(
     builder: &Builder<'_>,
     subcommand: &str,
     environment: &[(&str, &str)],
-) -> Command {
+) -> Result<Command, BuildError> {
     let sources = builder.sources;
+    target::claim(&builder.target(), &sources.checkout)?;
     let tools = sources.sysroot.join("bin");
     let path = format!("{}:/usr/sbin:/usr/bin", tools.display());
     let mut command = builder
@@ -58,7 +59,7 @@ pub(crate) fn cargo(
     for (name, value) in environment {
         command = command.env(name, value);
     }
-    command.arg(subcommand).finish()
+    Ok(command.arg(subcommand).finish())
 }
 
 /// The agent, once built.

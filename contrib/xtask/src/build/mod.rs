@@ -7,6 +7,7 @@ mod kernel;
 mod layout;
 mod mesa;
 mod oldest_libc;
+mod target;
 
 use std::{
     io,

@@ -43,7 +43,7 @@ fn check(
     arguments: &[&str],
 ) -> Result<(), CommandError> {
     progress::step(title, "checking");
-    let mut command = cargo(&workshop.builder(), subcommand, &[]);
+    let mut command = cargo(&workshop.builder(), subcommand, &[])?;
     command.args(arguments);
     match process::run_shown(&mut command) {
         Ok(()) => tally.passed(),
@@ -61,7 +61,7 @@ pub(super) fn unit_tests(
 ) -> Result<(), CommandError> {
     progress::step("unit tests", "running");
     for kinds in [&["--lib", "--bins"][..], &["--doc"]] {
-        let mut command = cargo(&workshop.builder(), "test", &[]);
+        let mut command = cargo(&workshop.builder(), "test", &[])?;
         command.args(["--workspace", "--no-fail-fast"]).args(kinds);
         command.arg("--").args(filter);
         let success = for_each_line(&mut command, |line| tally.line(line))?;
@@ -79,7 +79,7 @@ pub(super) fn machine_tests(
 ) -> Result<Vec<String>, CommandError> {
     progress::step("integration tests", "building");
     let folder = workshop.namespace.directory(&stage.join(FOLDER))?;
-    let mut command = cargo(&workshop.builder(), "test", &[]);
+    let mut command = cargo(&workshop.builder(), "test", &[])?;
     command.args([
         "--workspace",
         "--no-run",
