@@ -20,6 +20,10 @@ pub(super) const CASES: &[Case] = &[
         run: cpus,
     },
     Case {
+        name: "resources::boot_without_quota",
+        run: boot_without_quota,
+    },
+    Case {
         name: "resources::cpuset",
         run: cpuset,
     },
@@ -61,6 +65,23 @@ fn cpus() -> Outcome {
     ensure(ours.stdout == "2\n200000 100000\n1\n50000 100000\n", || {
         ours.to_string()
     })
+}
+
+/// A quota of a fiftieth holds on the host once there is a container, and did not hold for its
+/// boot, which then would take about fifty times as long.
+fn boot_without_quota() -> Outcome {
+    let ours = sh(
+        r#"create() { podman create --runtime "$RUNTIME" --network none "$@"; }
+         booted() { begin=$(date +%s%N); podman init $1 >/dev/null; echo $(($(date +%s%N) - begin)); }
+         create --name free $BB true >/dev/null
+         create --cpus 0.02 --name quota $BB true >/dev/null
+         free=$(booted free); quota=$(booted quota)
+         vmm=$(podman inspect quota --format '{{.State.Pid}}')
+         cat /sys/fs/cgroup$(cut -d : -f 3 /proc/$vmm/cgroup)/cpu.max
+         [ $quota -lt $((free * 6)) ] || echo free $free ns, with a quota $quota ns
+         podman rm -f -t 0 free quota >/dev/null"#,
+    )?;
+    ensure(ours.stdout == "2000 100000\n", || ours.to_string())
 }
 
 fn cpuset() -> Outcome {
