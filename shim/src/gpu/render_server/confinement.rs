@@ -1,10 +1,11 @@
-//! What a render server may reach: no capability, no file to write but device nodes, and none to
-//! read but programs, libraries, devices and the configuration of drivers.
+//! What a render server may reach: no capability, no file to write but a GPU's nodes, and none to
+//! read but programs, libraries and the configuration of drivers.
 //!
 //! It runs a driver on commands that a hostile guest wrote, often as root, so a file's owner and
-//! mode protect nothing from it. Landlock does, in every kernel since 5.13 that has it turned on;
-//! where it is not, `krun-gpu check` says so.
+//! mode protect nothing from it, a disk's node included. Landlock does, in every kernel since 5.13
+//! that has it turned on; where it is not, `krun-gpu check` says so.
 
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -43,9 +44,19 @@ const READABLE: [&str; 22] = [
     "/run/udev",
 ];
 
-/// Device nodes and shared memory; their modes still count, and nothing may be made in /dev.
-const DEVICES: &str = "/dev";
+/// Where device nodes are; their modes still count, and nothing may be made there.
+const NODES: &str = "/dev";
 const SHARED_MEMORY: &str = "/dev/shm";
+
+/// Nodes that every program expects.
+const ORDINARY: [&str; 5] = ["full", "null", "random", "urandom", "zero"];
+
+/// How the names of GPUs' nodes and of memory to share with them begin: DRM, AMD's compute,
+/// dma-buf's makers, NVIDIA's (Tegra's, too), Arm's, Qualcomm's, Windows' in its own Linux.
+const OF_GPUS: [&str; 11] = [
+    "dma_heap", "dri", "dxg", "kfd", "kgsl", "mali", "nvgpu", "nvhost", "nvidia", "nvmap",
+    "udmabuf",
+];
 
 /// Why a server is not confined.
 #[derive(Debug, thiserror::Error)]
@@ -56,6 +67,9 @@ pub(crate) enum ConfinementError {
     /// No new privileges.
     #[error("give up new privileges")]
     Privileges(#[source] io::Error),
+    /// The host's nodes are not to be seen.
+    #[error("look for a GPU's nodes in {NODES}")]
+    Nodes(#[source] io::Error),
     /// Landlock refused.
     #[error("restrict the file system")]
     Landlock(#[from] RulesetError),
@@ -89,6 +103,7 @@ fn restrict_files(program: &Path, more: &[PathBuf]) -> Result<(), ConfinementErr
     let all = AccessFs::from_all(VERSION);
     let read = AccessFs::from_read(VERSION);
     let use_devices = read | AccessFs::WriteFile | AccessFs::Truncate;
+    let nodes = nodes().map_err(ConfinementError::Nodes)?;
     // A path that is not there gives no rule.
     Ruleset::default()
         .handle_access(all)?
@@ -96,10 +111,26 @@ fn restrict_files(program: &Path, more: &[PathBuf]) -> Result<(), ConfinementErr
         .add_rules(path_beneath_rules(READABLE, read))?
         .add_rules(path_beneath_rules(more, read))?
         .add_rules(path_beneath_rules([program], read))?
-        .add_rules(path_beneath_rules([DEVICES], use_devices))?
+        .add_rules(path_beneath_rules(nodes, use_devices))?
         .add_rules(path_beneath_rules([SHARED_MEMORY], all))?
         .restrict_self()?;
     Ok(())
+}
+
+/// The nodes that a driver may use, or folders of such.
+fn nodes() -> io::Result<Vec<PathBuf>> {
+    let mut nodes = Vec::new();
+    for entry in fs::read_dir(NODES)? {
+        let entry = entry?;
+        if entry.file_name().to_str().is_some_and(is_for_drivers) {
+            nodes.push(entry.path());
+        }
+    }
+    Ok(nodes)
+}
+
+fn is_for_drivers(name: &str) -> bool {
+    ORDINARY.contains(&name) || OF_GPUS.iter().any(|beginning| name.starts_with(beginning))
 }
 
 /// Whether the kernel restricts files.
@@ -114,4 +145,28 @@ pub(crate) fn has_landlock() -> bool {
         )
     };
     version > 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn disks_terminals_and_kvm_are_for_no_driver() {
+        for name in [
+            "null",
+            "dri",
+            "nvidia0",
+            "nvidia-uvm",
+            "nvidiactl",
+            "udmabuf",
+        ] {
+            assert!(is_for_drivers(name), "{name}");
+        }
+        for name in [
+            "sda", "vda1", "nvme0n1", "mem", "tty", "kvm", "input", "nullb0", "fuse",
+        ] {
+            assert!(!is_for_drivers(name), "{name}");
+        }
+    }
 }

@@ -2,28 +2,43 @@
 //!
 //! Drivers differ too much for a list of what they may do, so this is a list of what a process
 //! would do that wants out: mounts, namespaces, other processes' memory, kernel interfaces with a
-//! history of holes, networks.
+//! history of holes, modes and owners of files, sockets other than pairs.
 
 use libseccomp::{
     ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, ScmpSyscall, error::SeccompError,
 };
 
-/// Calls that fail with EPERM.
-const DENIED: [&str; 72] = [
+/// Calls that fail with EPERM. Landlock says nothing of files' modes, owners and attributes, nor of
+/// who answers on a socket of the host's; a server that runs as root has a right to all of them.
+const DENIED: [&str; 95] = [
+    "accept",
+    "accept4",
     "acct",
     "add_key",
     "adjtimex",
+    "bind",
     "bpf",
+    "chmod",
+    "chown",
     "chroot",
     "clock_adjtime",
     "clock_settime",
+    "connect",
     "delete_module",
     "fanotify_init",
+    "fchmod",
+    "fchmodat",
+    "fchmodat2",
+    "fchown",
+    "fchownat",
     "finit_module",
+    "fremovexattr",
     "fsconfig",
+    "fsetxattr",
     "fsmount",
     "fsopen",
     "fspick",
+    "futimesat",
     "init_module",
     "io_uring_enter",
     "io_uring_register",
@@ -34,7 +49,13 @@ const DENIED: [&str; 72] = [
     "kexec_file_load",
     "kexec_load",
     "keyctl",
+    "lchown",
+    "listen",
     "lookup_dcookie",
+    "lremovexattr",
+    "lsetxattr",
+    "mknod",
+    "mknodat",
     "mount",
     "mount_setattr",
     "move_mount",
@@ -52,6 +73,8 @@ const DENIED: [&str; 72] = [
     "quotactl",
     "quotactl_fd",
     "reboot",
+    "removexattr",
+    "removexattrat",
     "request_key",
     "setdomainname",
     "setfsgid",
@@ -66,6 +89,9 @@ const DENIED: [&str; 72] = [
     "setreuid",
     "settimeofday",
     "setuid",
+    "setxattr",
+    "setxattrat",
+    "socket",
     "swapoff",
     "swapon",
     "sysfs",
@@ -75,18 +101,20 @@ const DENIED: [&str; 72] = [
     "uselib",
     "userfaultfd",
     "ustat",
+    "utime",
+    "utimensat",
+    "utimes",
     "vhangup",
     "vmsplice",
-    "accept",
-    "accept4",
-    "listen",
-    "mknod",
-    "mknodat",
 ];
 
-/// The families of sockets that a driver may open: its daemon's and the kernel's news of devices.
-const UNIX: u64 = libc::AF_UNIX as u64;
-const NETLINK: u64 = libc::AF_NETLINK as u64;
+/// Whose priorities: those of all processes of a user, in whatever namespace.
+const PRIORITY_OF_USER: u64 = libc::PRIO_USER as u64;
+const IO_PRIORITY_OF_USER: u64 = 3;
+
+/// The type of a socket, without the flags that come with it.
+const SOCKET_TYPES: u64 = 0xf;
+const DATAGRAMS: u64 = libc::SOCK_DGRAM as u64;
 
 /// Flags of clone(2) that make namespaces.
 const NEW_NAMESPACES: u64 = (libc::CLONE_NEWNS
@@ -142,40 +170,52 @@ fn build() -> Result<ScmpFilterContext, SeccompError> {
             filter.add_rule_conditional(denied, clone, &[has])?;
         }
     }
-    let socket = ScmpSyscall::from_name("socket")?;
-    let refuse = |filter: &mut ScmpFilterContext, compare| {
-        filter
-            .add_rule_conditional(denied, socket, &[compare])
-            .map(drop)
-    };
-    for family in (0..NETLINK).filter(|family| *family != UNIX) {
-        let equal = ScmpArgCompare::new(0, ScmpCompareOp::Equal, family);
-        refuse(&mut filter, equal)?;
+    let of_a_user = |who| ScmpArgCompare::new(0, ScmpCompareOp::Equal, who);
+    for (name, user) in [
+        ("setpriority", PRIORITY_OF_USER),
+        ("ioprio_set", IO_PRIORITY_OF_USER),
+    ] {
+        let call = ScmpSyscall::from_name(name)?;
+        filter.add_rule_conditional(denied, call, &[of_a_user(user)])?;
     }
-    let above = ScmpArgCompare::new(0, ScmpCompareOp::Greater, NETLINK);
-    refuse(&mut filter, above)?;
+    // A message on such a socket may name whom it is for.
+    let datagrams = ScmpArgCompare::new(1, ScmpCompareOp::MaskedEqual(SOCKET_TYPES), DATAGRAMS);
+    let pair = ScmpSyscall::from_name("socketpair")?;
+    filter.add_rule_conditional(denied, pair, &[datagrams])?;
     Ok(filter)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::net::UdpSocket;
+    use std::os::unix::net::{UnixDatagram, UnixStream};
     use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     use super::*;
 
-    /// Runs a shell script below the filter.
-    fn status(script: &str) -> Option<i32> {
+    /// Does something below the filter, in a child that then runs a shell script.
+    fn run(first: fn() -> io::Result<()>, script: &str) -> io::Result<Option<i32>> {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", script]);
         // SAFETY: the child alone loads the filter; the test's own threads do not run in it.
         unsafe {
-            command.pre_exec(|| {
+            command.pre_exec(move || {
                 libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-                load().map_err(std::io::Error::other)
+                load().map_err(io::Error::other)?;
+                first()
             });
         }
-        command.status().unwrap().code()
+        Ok(command.status()?.code())
+    }
+
+    fn status(script: &str) -> Option<i32> {
+        run(|| Ok(()), script).unwrap()
+    }
+
+    fn errno(first: fn() -> io::Result<()>) -> Option<i32> {
+        run(first, "exit 0").err()?.raw_os_error()
     }
 
     #[test]
@@ -183,5 +223,32 @@ mod tests {
         assert_eq!(status("echo a | cat >/dev/null"), Some(0));
         assert_eq!(status("unshare --user true 2>/dev/null"), Some(1));
         assert_ne!(status("mount -t tmpfs none /mnt 2>/dev/null"), Some(0));
+    }
+
+    #[test]
+    fn modes_of_files_stay_as_they_are() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let script = |verb: &str| format!("{verb} {} 2>/dev/null", file.path().display());
+        assert_eq!(status(&script("test -w")), Some(0));
+        assert_eq!(status(&script("chmod u+s")), Some(1));
+        assert_eq!(status(&script("touch -d yesterday")), Some(1));
+    }
+
+    #[test]
+    fn priorities_are_those_of_its_own_processes() {
+        assert_eq!(status("renice -n 1 -p $$ >/dev/null"), Some(0));
+        assert_ne!(status("renice -n 1 -u $(id -u) 2>/dev/null"), Some(0));
+    }
+
+    #[test]
+    fn sockets_are_pairs_that_know_of_nobody_else() {
+        assert_eq!(errno(|| UnixStream::pair().map(drop)), None);
+        assert_eq!(errno(|| UnixDatagram::pair().map(drop)), Some(libc::EPERM));
+        let connect = || UnixStream::connect("/run/nobody").map(drop);
+        assert_eq!(errno(connect), Some(libc::EPERM));
+        assert_eq!(
+            errno(|| UdpSocket::bind("[::]:0").map(drop)),
+            Some(libc::EPERM)
+        );
     }
 }

@@ -3,7 +3,8 @@
 //! The server and its processes are alone in a pid namespace, so that killing the server, which is
 //! that namespace's first process, kills them all. The kernel kills it when this process ends, and
 //! this process kills it when the lifeline closes: when `create` has failed, or the VMM is gone.
-//! So nothing is left behind, whoever is killed.
+//! So nothing is left behind, whoever is killed. System V's shared memory and queues, which have
+//! owners as files have, are its own as well.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -93,9 +94,10 @@ fn start(options: &Options) -> Result<Child, SupervisorError> {
         .map_err(step("open /dev/null"))?;
     descriptors::silence_standard(&null).map_err(step("let go of the standard streams"))?;
     nix::unistd::setsid().map_err(|error| step("leave the caller's session")(error.into()))?;
-    new_pid_namespace().map_err(step(
-        "make a pid namespace (`sysctl user.max_pid_namespaces` must not be 0, nor \
-         `user.max_user_namespaces` for an ordinary user)",
+    new_namespaces().map_err(step(
+        "make a pid and an IPC namespace (`sysctl user.max_pid_namespaces` and \
+         `user.max_ipc_namespaces` must not be 0, nor `user.max_user_namespaces` for an ordinary \
+         user)",
     ))?;
     // The server sleeps 10 us between two looks at a guest's ring, and as long again as this.
     nix::sys::prctl::set_timerslack(1)
@@ -110,13 +112,14 @@ fn start(options: &Options) -> Result<Child, SupervisorError> {
 
 /// The next child is the first process of a new pid namespace. An ordinary user may make one in a
 /// user namespace alone, in which everything stays as it is.
-fn new_pid_namespace() -> io::Result<()> {
-    match unshare(CloneFlags::CLONE_NEWPID) {
+fn new_namespaces() -> io::Result<()> {
+    let own = CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWIPC;
+    match unshare(own) {
         Err(nix::errno::Errno::EPERM) => {}
         result => return Ok(result?),
     }
     let (user, group) = (geteuid(), getegid());
-    unshare(CloneFlags::CLONE_NEWUSER | CloneFlags::CLONE_NEWPID)?;
+    unshare(CloneFlags::CLONE_NEWUSER | own)?;
     fs::write("/proc/self/uid_map", format!("{user} {user} 1"))?;
     fs::write("/proc/self/setgroups", "deny")?;
     fs::write("/proc/self/gid_map", format!("{group} {group} 1"))
