@@ -83,6 +83,7 @@ pub(crate) fn all() -> Vec<Case> {
         gpu::llama::CASES,
         gpu::compute::CASES,
         gpu::death::CASES,
+        gpu::confined::CASES,
         gpu::host::CASES,
         gpu::vtest::CASES,
     ]

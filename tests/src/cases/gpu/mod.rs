@@ -3,6 +3,7 @@
 
 pub(super) mod asking;
 pub(super) mod compute;
+pub(super) mod confined;
 pub(super) mod death;
 pub(crate) mod gguf;
 pub(super) mod host;
