@@ -35,6 +35,7 @@ const FIGURES: usize = 8;
 
 /// Starts the servers, waits for them, and prints a figure on each line.
 const MEASURE: &str = r#"
+podman rm -f -t 0 bench >/dev/null 2>&1 # Of one that took too long.
 mkdir -p /etc/krun-gpu; trap 'rm -r /etc/krun-gpu; podman rm -f -t 0 bench >/dev/null 2>&1' EXIT; echo "vhost_net = $VHOST" >/etc/krun-gpu/config.toml
 serve='import socket,threading
 def one(c):
@@ -87,16 +88,23 @@ pub(super) fn traffic() -> Result<(), Failed> {
     let mut failed = 0;
     for round in 1..=ROUNDS {
         for (subject, (name, runtime, vhost, network)) in SUBJECTS.iter().enumerate() {
-            let output = sh_with(
-                runtime,
-                &format!("VHOST={vhost} NETWORK='{network}'\n{MEASURE}"),
-            )?;
-            if output.status != 0 || output.stdout.lines().count() != FIGURES {
-                // The others' figures are worth having.
-                eprintln!("round {round}, {name}: {output}");
-                failed += 1;
-                continue;
-            }
+            let script = format!("VHOST={vhost} NETWORK='{network}'\n{MEASURE}");
+            let measured = sh_with(runtime, &script).and_then(|output| {
+                let whole = output.status == 0 && output.stdout.lines().count() == FIGURES;
+                ensure(whole, || output.to_string()).map(|()| output)
+            });
+            let output = match measured {
+                Ok(output) => output,
+                Err(error) => {
+                    // The others' figures are worth having.
+                    eprintln!(
+                        "round {round}, {name}: {}",
+                        error.message().unwrap_or_default()
+                    );
+                    failed += 1;
+                    continue;
+                }
+            };
             eprintln!(
                 "round {round}, {name}: {}",
                 output.stdout.replace('\n', "; ")
