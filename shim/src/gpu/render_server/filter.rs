@@ -163,25 +163,23 @@ fn build() -> Result<ScmpFilterContext, SeccompError> {
     // Flags of clone3 are out of a filter's sight; without it the C library takes clone.
     let clone3 = ScmpSyscall::from_name("clone3")?;
     filter.add_rule(ScmpAction::Errno(libc::ENOSYS), clone3)?;
-    let clone = ScmpSyscall::from_name("clone")?;
+    let mut deny_where = |name, argument, comparison, value| {
+        let condition = ScmpArgCompare::new(argument, comparison, value);
+        let call = ScmpSyscall::from_name(name)?;
+        filter
+            .add_rule_conditional(denied, call, &[condition])
+            .map(drop)
+    };
     for bit in (0..64).map(|bit| 1_u64 << bit) {
         if NEW_NAMESPACES & bit != 0 {
-            let has = ScmpArgCompare::new(0, ScmpCompareOp::MaskedEqual(bit), bit);
-            filter.add_rule_conditional(denied, clone, &[has])?;
+            deny_where("clone", 0, ScmpCompareOp::MaskedEqual(bit), bit)?;
         }
     }
-    let of_a_user = |who| ScmpArgCompare::new(0, ScmpCompareOp::Equal, who);
-    for (name, user) in [
-        ("setpriority", PRIORITY_OF_USER),
-        ("ioprio_set", IO_PRIORITY_OF_USER),
-    ] {
-        let call = ScmpSyscall::from_name(name)?;
-        filter.add_rule_conditional(denied, call, &[of_a_user(user)])?;
-    }
+    deny_where("setpriority", 0, ScmpCompareOp::Equal, PRIORITY_OF_USER)?;
+    deny_where("ioprio_set", 0, ScmpCompareOp::Equal, IO_PRIORITY_OF_USER)?;
     // A message on such a socket may name whom it is for.
-    let datagrams = ScmpArgCompare::new(1, ScmpCompareOp::MaskedEqual(SOCKET_TYPES), DATAGRAMS);
-    let pair = ScmpSyscall::from_name("socketpair")?;
-    filter.add_rule_conditional(denied, pair, &[datagrams])?;
+    let types = ScmpCompareOp::MaskedEqual(SOCKET_TYPES);
+    deny_where("socketpair", 1, types, DATAGRAMS)?;
     Ok(filter)
 }
 
