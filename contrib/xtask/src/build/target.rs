@@ -27,12 +27,12 @@ pub(super) fn claim(target: &Path, checkout: &Path) -> Result<(), BuildError> {
 
 /// Removes what cargo knows of builds of our packages, in every profile of every platform.
 fn forget(target: &Path) -> io::Result<()> {
-    let mut folders = folders(target)?;
-    for folder in folders.clone() {
-        folders.extend(self::folders(&folder)?);
+    let mut profiles = subfolders(target)?;
+    for platform in profiles.clone() {
+        profiles.extend(subfolders(&platform)?);
     }
-    for folder in folders {
-        for package in self::folders(&folder.join(".fingerprint"))? {
+    for profile in profiles {
+        for package in subfolders(&profile.join(".fingerprint"))? {
             let name = package.file_name().unwrap_or_default().to_string_lossy();
             if name.starts_with("krun-gpu-") || name.starts_with("xtask-") {
                 fs::remove_dir_all(&package)?;
@@ -43,7 +43,7 @@ fn forget(target: &Path) -> io::Result<()> {
 }
 
 /// The folders in `folder`; none if it does not exist.
-fn folders(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn subfolders(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
         entries => entries?,
