@@ -117,14 +117,15 @@ pub(crate) fn set_up(interface: &Interface) -> Result<(), NetworkError> {
     };
     netlink.set_link(index, change).map_err(settings)?;
     parameters(interface)?;
+    // First, as engines do it: what `arp_notify` announces is there when the link comes up.
+    for address in &interface.addresses {
+        netlink.add_address(index, address).map_err(settings)?;
+    }
     let up = LinkChange {
         up: Some(true),
         ..LinkChange::default()
     };
     netlink.set_link(index, up).map_err(settings)?;
-    for address in &interface.addresses {
-        netlink.add_address(index, address).map_err(settings)?;
-    }
     for neighbour in &interface.neighbours {
         netlink.add_neighbour(index, neighbour).map_err(settings)?;
     }

@@ -33,8 +33,9 @@ pub(crate) const LOOPBACK: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 2);
 /// The namespace's own address, which in the guest is the guest's.
 const OWN: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 3);
 
-/// The guest's address where the namespace has none.
-const GUEST: Ipv4Addr = Ipv4Addr::new(169, 254, 77, 4);
+/// The guest's address where the namespace has none. passt gives its guest this one there, and sends
+/// to no other, whatever `--address` says, until the guest has sent something (`conf_ip4_local`).
+const GUEST: Ipv4Addr = Ipv4Addr::new(169, 254, 2, 1);
 
 /// Our interface's name where the namespace has none beside loopback.
 const NAME: &str = "passt0";
@@ -48,6 +49,10 @@ const LINK_SCOPE: u8 = 253;
 
 /// `RTPROT_BOOT`.
 const PROTOCOL: u8 = 3;
+
+/// passt sends to all until its guest has spoken, and Linux takes no TCP that was sent to all. So the
+/// guest announces itself, below /proc/sys/net.
+const ANNOUNCE: &str = "ipv4/conf/{}/arp_notify";
 
 /// What the VMM's end of the socket is called in its namespace, before the container's id: who
 /// comes next finds it in /proc/net/unix.
@@ -260,6 +265,8 @@ fn guest_interface(netlink: &mut Netlink) -> Result<Interface, NetworkError> {
     }
     let (link, mut interface) = all.swap_remove(best);
     interface.mtu = MTU;
+    interface.parameters.retain(|(below, _)| below != ANNOUNCE);
+    interface.parameters.push(announce());
     interface.neighbours.clear();
     interface.mac = mac(&link);
     for route in all.iter().flat_map(|(_, other)| through(other)) {
@@ -340,7 +347,7 @@ fn alone() -> Interface {
         name: NAME.to_owned(),
         mac: LOCAL_MAC.to_vec(),
         mtu: MTU,
-        parameters: Vec::new(),
+        parameters: vec![announce()],
         addresses: vec![Address {
             ip: GUEST.into(),
             peer: None,
@@ -353,6 +360,10 @@ fn alone() -> Interface {
         routes: [LOOPBACK, OWN].map(|ip| on_link(ip.into(), 32)).into(),
         neighbours: Vec::new(),
     }
+}
+
+fn announce() -> (String, String) {
+    (ANNOUNCE.to_owned(), "1".to_owned())
 }
 
 /// An address on the link for an interface that is no Ethernet.
@@ -392,7 +403,7 @@ mod tests {
             "--fd 7",
             "--tcp-ports 80",
             "--udp-ports 53",
-            "--address 169.254.77.4",
+            "--address 169.254.2.1",
             "--map-host-loopback 169.254.77.2",
         ] {
             assert!(text.contains(part), "{text}");

@@ -17,6 +17,10 @@ pub(in crate::cases) const CASES: &[Case] = &[
         run: host_network_ipv6,
     },
     Case {
+        name: "network::host_has_loopback_alone",
+        run: host_has_loopback_alone,
+    },
+    Case {
         name: "network::pod_of_two",
         run: pod_of_two,
     },
@@ -91,6 +95,25 @@ fn host_network() -> Outcome {
             .starts_with("served\nserved\nudp\npeer\npodman0 10.88.0.1/16\n"),
         || ours.to_string(),
     )
+}
+
+/// A host without a network: what listens in the guest is on the host's loopback, and what listens
+/// there is reached.
+fn host_has_loopback_alone() -> Outcome {
+    let ours = same(&script(
+        r#"export BB; unshare -n sh -c '
+            ip link set lo up
+            mkdir /tmp/alone; echo on the host >/tmp/alone/page; busybox httpd -f -p 8097 -h /tmp/alone & server=$!
+            podman run -d --runtime $RUNTIME --network host --annotation io.krun-gpu.ports=8095 --name c $BB sh -c "mkdir /w; echo served >/w/page; httpd -f -p 8095 -h /w" >/dev/null
+            for i in $(seq 50); do timeout 10 busybox wget -q -O- http://127.0.0.1:8095/page 2>/dev/null && break; sleep 0.2; done
+            localhost=127.0.0.1; [ $RUNTIME = crun ] || localhost=169.254.77.2
+            podman exec c wget -T 10 -q -O- http://$localhost:8097/page
+            ip -o link | wc -l
+            podman rm -f -t 0 c >/dev/null; kill $server; rm -r /tmp/alone'; pgrep passt || echo none left"#,
+    ))?;
+    ensure(ours.stdout == "served\non the host\n1\nnone left\n", || {
+        ours.to_string()
+    })
 }
 
 /// Two VMs in a pod: its published ports, and each reaches the other through the pod's localhost.
