@@ -67,7 +67,9 @@ for name, more in [("to the container, one stream", []), ("from the container, o
                    ("to the container, four streams", ["-P", "4"]), ("from the container, four streams", ["-R", "-P", "4"])]:
     before = busy()
     out = subprocess.run(["iperf3", "-c", ip, "-t", "2", "-J"] + more, capture_output=True, timeout=60)
-    after = busy(); received = json.loads(out.stdout)["end"]["sum_received"]
+    after = busy(); report = json.loads(out.stdout)
+    if "sum_received" not in report["end"]: sys.exit(f"{name}: {report.get('error')}")
+    received = report["end"]["sum_received"]
     print("Mbit/s " + name, received["bits_per_second"] / 1e6, sep="|")
     if "one" in name: print("Gbit per CPU second " + name, received["bytes"] * 8e-9 / (after - before), sep="|")
 start = time.monotonic(); count = 0
