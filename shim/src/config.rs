@@ -76,6 +76,9 @@ pub(crate) struct GpuPolicy {
     pub(crate) window_mib: Option<u64>,
     /// Host memory that a guest's GPU may hold, in MiB.
     pub(crate) memory_mib: Option<u64>,
+    /// Whether a container may ask for OpenGL by `io.krun-gpu.virgl`. What it draws is decoded in
+    /// the VMM's own process, where Vulkan's commands never are.
+    pub(crate) virgl: bool,
 }
 
 impl Default for Config {

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use clap::Args;
-use krun_gpu_vmm::devices::gpu::virgl::Library;
+use krun_gpu_vmm::devices::gpu::virgl::{Library, find_opengl};
 use serde::Serialize;
 
 use crate::config::{self, Config, GpuPolicy};
@@ -279,8 +279,22 @@ fn gpu_items(policy: &GpuPolicy) -> Vec<Item> {
         .chain([
             Item::new("GPU: Landlock", Verdict::Missing, landlock()),
             Item::new("GPU: host", Verdict::Missing, host),
+            Item::new("GPU: OpenGL", Verdict::Missing, opengl(policy)),
         ])
         .collect()
+}
+
+/// Containers have it by zink on Venus without this.
+fn opengl(policy: &GpuPolicy) -> Result<String, String> {
+    if !policy.virgl {
+        return Ok(format!(
+            "through Vulkan alone (zink): virgl is not allowed by {}",
+            config::PATH
+        ));
+    }
+    find_opengl()
+        .map(|()| "virgl, for containers with io.krun-gpu.virgl=true".to_owned())
+        .map_err(|error| report::chain(&GpuError::Library(error)))
 }
 
 /// Without it the render server, which a guest may take over, can read what its user can.

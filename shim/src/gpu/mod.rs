@@ -18,7 +18,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use krun_gpu_vmm::devices::gpu::GpuConfig;
-use krun_gpu_vmm::devices::gpu::virgl::Library;
+use krun_gpu_vmm::devices::gpu::virgl::{Library, find_opengl};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::choice::{Choice, use_driver_files};
@@ -44,7 +44,7 @@ pub(crate) struct HostSide {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GpuRecord {
-    /// What the guest's driver speaks to: `venus`.
+    /// What the guest's drivers speak to: `venus`, or `venus, virgl`.
     pub(crate) personality: String,
     /// The host's GPUs that serve it, the first one first.
     pub(crate) devices: Vec<probe::HostGpu>,
@@ -72,6 +72,9 @@ impl Preparation {
         use_driver_files(policy);
         let probe = Probe::begin()?;
         let library = Library::load().map_err(GpuError::Library)?;
+        if gpu.virgl {
+            find_opengl().map_err(GpuError::Library)?;
+        }
         trace::mark("virglrenderer_loaded");
         Ok(Self {
             program: render_server::find(policy)?,
@@ -115,7 +118,11 @@ impl Preparation {
         };
         trace::mark("render_server_started");
         let record = GpuRecord {
-            personality: "venus".to_owned(),
+            personality: if self.gpu.virgl {
+                "venus, virgl".to_owned()
+            } else {
+                "venus".to_owned()
+            },
             devices: choice.devices,
             software: choice.software,
             render_server: server.identity,
@@ -124,6 +131,7 @@ impl Preparation {
             device: GpuConfig {
                 library: self.library,
                 render_server: server.socket,
+                opengl: self.gpu.virgl,
                 host_root: Some(self.root.into()),
                 window: self.gpu.window,
                 memory_limit: self.gpu.memory,

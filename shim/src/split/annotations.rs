@@ -15,13 +15,14 @@ const PREFIX: &str = "io.krun-gpu.";
 const PORTS: &str = "io.krun-gpu.ports";
 
 /// Our own annotations.
-pub(crate) const NAMES: [&str; 7] = [
+pub(crate) const NAMES: [&str; 8] = [
     "io.krun-gpu.cpus",
     "io.krun-gpu.memory",
     "io.krun-gpu.gpu",
     "io.krun-gpu.driver",
     "io.krun-gpu.gpu-window",
     "io.krun-gpu.gpu-memory",
+    "io.krun-gpu.virgl",
     PORTS,
 ];
 

@@ -39,6 +39,10 @@ const DEFAULT_WINDOW: std::ops::RangeInclusive<u64> = 8 << 30..=64 << 30;
 /// What the render server and the host's Vulkan driver need beside the guest's blobs, in bytes.
 const SERVER_OVERHEAD: u64 = 512 << 20;
 
+/// The values of an annotation that is on or off.
+const YES_OR_NO: [(&str, bool); 4] = [("true", true), ("1", true), ("false", false), ("0", false)];
+const NEITHER: &str = "its value must be `true` or `false`";
+
 /// A virtio-gpu of the VM, as the host sees it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Gpu {
@@ -46,6 +50,8 @@ pub(crate) struct Gpu {
     pub(crate) window: u64,
     /// Bytes of host memory that the guest may hold.
     pub(crate) memory: u64,
+    /// OpenGL is asked for, and allowed.
+    pub(crate) virgl: bool,
     /// The host's nodes that were asked for; those that exist must be open to us.
     pub(crate) nodes: Vec<PathBuf>,
 }
@@ -72,11 +78,7 @@ pub(super) fn split(
     memory_limit: Option<u64>,
     facts: &dyn Facts,
 ) -> Result<Option<(Gpu, GuestGpu)>, SplitError> {
-    let wish = annotations.word(
-        "io.krun-gpu.gpu",
-        &[("true", true), ("1", true), ("false", false), ("0", false)],
-        "its value must be `true` or `false`",
-    )?;
+    let wish = annotations.word("io.krun-gpu.gpu", &YES_OR_NO, NEITHER)?;
     let driver = annotations.word(
         "io.krun-gpu.driver",
         &[
@@ -86,6 +88,7 @@ pub(super) fn split(
         ],
         "its value must be `image`, `bundled` or `none`",
     )?;
+    let virgl = virgl(annotations, config)?;
     let window = window(annotations, config, facts)?;
     let memory = annotations
         .number(&["io.krun-gpu.gpu-memory"])?
@@ -128,9 +131,25 @@ pub(super) fn split(
             .or(memory_limit)
             .or_else(|| facts.memory())
             .unwrap_or(window),
+        virgl,
         nodes: nodes.iter().filter_map(host_node).collect(),
     };
     Ok(Some((host, guest)))
+}
+
+/// Whether OpenGL is to be served as well.
+fn virgl(annotations: Annotations<'_>, config: &Config) -> Result<bool, SplitError> {
+    const NAME: &str = "io.krun-gpu.virgl";
+    let wish = annotations.word(NAME, &YES_OR_NO, NEITHER)?;
+    if wish == Some(true) && !config.gpu.virgl {
+        return Err(bad(
+            NAME,
+            "true",
+            "the host does not allow OpenGL to be drawn in the VMM's process: `virgl = true` in \
+             the section [gpu] of /etc/krun-gpu/config.toml does",
+        ));
+    }
+    Ok(wish.unwrap_or(false))
 }
 
 /// Where the host has the node with this number.

@@ -5,7 +5,9 @@ use std::path::Path;
 use krun_gpu_protocol::{GpuAccess, GpuDriver};
 use serde_json::{Value, json};
 
-use super::tests::divide;
+use super::Split;
+use super::tests::{divide, divide_with};
+use crate::config::{Config, GpuPolicy};
 
 /// Podman's annotations, and one of ours.
 fn annotated(name: &'static str, value: &'static str) -> impl FnOnce(&mut Value) {
@@ -148,6 +150,31 @@ fn a_privileged_container_asks_for_one_by_the_annotation_alone() {
 }
 
 #[test]
+fn opengl_takes_the_hosts_permission_and_the_containers_wish() {
+    let allowed = Config {
+        gpu: GpuPolicy {
+            virgl: true,
+            ..GpuPolicy::default()
+        },
+        ..Config::default()
+    };
+    let wish = |value: &'static str| {
+        move |config: &mut Value| {
+            nodes(config);
+            config["annotations"]["io.krun-gpu.virgl"] = json!(value);
+        }
+    };
+    let serves = |split: Split| split.gpu.unwrap().virgl;
+    assert!(!serves(divide_with(&allowed, nodes).unwrap()));
+    assert!(serves(divide_with(&allowed, wish("true")).unwrap()));
+    assert!(!serves(divide_with(&allowed, wish("0")).unwrap()));
+    let error = divide(wish("true")).unwrap_err();
+    assert!(error.contains("io.krun-gpu.virgl=`true`"), "{error}");
+    assert!(error.contains("config.toml"), "{error}");
+    assert!(!serves(divide(wish("false")).unwrap()));
+}
+
+#[test]
 fn settings_count_and_bad_ones_are_named() {
     let gpu = |config: &mut Value| {
         config["annotations"]["io.krun-gpu.gpu"] = json!("true");
@@ -167,6 +194,7 @@ fn settings_count_and_bad_ones_are_named() {
         ("io.krun-gpu.gpu-window", "32"),
         ("io.krun-gpu.gpu-window", "18446744073709551615"),
         ("io.krun-gpu.gpu-memory", "-1"),
+        ("io.krun-gpu.virgl", "gles"),
     ] {
         let error = divide(annotated(name, value)).unwrap_err();
         assert!(

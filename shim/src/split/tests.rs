@@ -79,13 +79,17 @@ impl Facts for Made {
 }
 
 pub(super) fn divide(change: impl FnOnce(&mut Value)) -> Result<Split, String> {
+    divide_with(&Config::default(), change)
+}
+
+/// The same with a configuration of the host's.
+pub(super) fn divide_with(host: &Config, change: impl FnOnce(&mut Value)) -> Result<Split, String> {
     let mut config: Value = serde_json::from_str(PODMAN).unwrap();
     change(&mut config);
     let text = serde_json::to_vec(&config).unwrap();
     let spec =
         bundle::parse(Path::new("config.json"), &text).map_err(|error| report::chain(&error))?;
-    split(&spec, Path::new("/rootfs"), &Config::default(), &Made)
-        .map_err(|error| report::chain(&error))
+    split(&spec, Path::new("/rootfs"), host, &Made).map_err(|error| report::chain(&error))
 }
 
 fn guest<'a>(split: &'a Split, destination: &str) -> &'a Mount {

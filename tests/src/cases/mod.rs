@@ -79,6 +79,7 @@ pub(crate) fn all() -> Vec<Case> {
         bad_values::CASES,
         check::CASES,
         gpu::asking::CASES,
+        gpu::opengl::CASES,
         gpu::software::CASES,
         gpu::llama::CASES,
         gpu::compute::CASES,

@@ -51,6 +51,7 @@ pub(super) fn gpu(
     Ok(GpuConfig {
         library: Library::load()?,
         render_server: ours,
+        opengl: false,
         host_root,
         window: 8 << 30,
         memory_limit,

@@ -90,7 +90,7 @@ static OTHERS: [Image; 7] = [
     Image {
         name: "gl",
         suite: "trixie",
-        packages: "libgl1-mesa-dri,libegl1,libegl-mesa0,mesa-utils-bin,libvulkan1",
+        packages: "libgl1-mesa-dri,libegl1,libegl-mesa0,mesa-utils-bin,libvulkan1,python3",
         base: Base::Debian,
         form: Form::Folder,
         wheels: false,

@@ -8,6 +8,7 @@ pub(super) mod death;
 pub(crate) mod gguf;
 pub(super) mod host;
 pub(super) mod llama;
+pub(super) mod opengl;
 pub(super) mod software;
 pub(super) mod vtest;
 

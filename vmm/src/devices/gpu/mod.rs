@@ -1,5 +1,5 @@
 //! The GPU: virtio-gpu (virtio 1.2, section 5.7) with contexts, blobs and a host-visible window,
-//! for Vulkan by way of Venus.
+//! for Vulkan by way of Venus and, where the host allows it, OpenGL by way of virgl.
 //!
 //! The builder makes it from a [`GpuConfig`] and plugs it last. One thread (`gpu`, see `worker`)
 //! owns the queues, the renderer and the window. `protocol` parses what the guest sends,
@@ -8,7 +8,9 @@
 //!
 //! What the guest can do: have contexts, which are processes of the render server, and hold host
 //! memory in blobs, both up to limits; what it submits to a context is decoded in that process
-//! and never here. Numbers that reach memory or the window are checked in `control`.
+//! and never here. Numbers that reach memory or the window are checked in `control`. OpenGL is the
+//! exception: virglrenderer decodes it, and the host's driver draws, in the GPU's thread, so a
+//! fault in either is a way into the VMM.
 
 mod backing;
 mod control;
@@ -71,6 +73,8 @@ pub struct GpuConfig {
     pub library: virgl::Library,
     /// A SOCK_SEQPACKET socket whose other end is a `virgl_render_server`'s.
     pub render_server: OwnedFd,
+    /// Serve OpenGL as well, with the host's driver in this process.
+    pub opengl: bool,
     /// The host's root directory, where the Vulkan driver's files are. It becomes that of the
     /// GPU's thread, which gives up its capabilities, and of no other. Without it, blobs that
     /// only a Vulkan driver can map (hosts without dma-bufs) fail unless the driver is found
@@ -86,6 +90,7 @@ pub struct GpuConfig {
 #[derive(Debug)]
 pub struct Gpu {
     window: (u64, u64),
+    capsets: u32,
     messages: Sender<Message>,
     waker: Arc<Waker>,
     thread: Option<JoinHandle<()>>,
@@ -120,14 +125,15 @@ impl Gpu {
                 }
             };
             let control = Control::new(renderer, window, memory_limit);
-            if ready.send(Ok(())).is_ok() {
+            if ready.send(Ok(control.capset_count())).is_ok() {
                 Worker::new(poll, inbox, control).run();
             }
         })
         .map_err(GpuError::Thread)?;
-        started.recv().map_err(|_| GpuError::Ended)??;
+        let capsets = started.recv().map_err(|_| GpuError::Ended)??;
         Ok(Self {
             window: (guest.start, guest.length),
+            capsets,
             messages,
             waker,
             thread: Some(thread),
@@ -148,7 +154,13 @@ fn start(config: GpuConfig, signal: virgl::SignalSink) -> Result<Box<dyn Rendere
     if let Some(root) = config.host_root {
         thread::enter_root(&root).map_err(GpuError::Root)?;
     }
-    let virgl = virgl::Virgl::start(config.library, config.render_server, signal)?;
+    let GpuConfig {
+        library,
+        render_server,
+        opengl,
+        ..
+    } = config;
+    let virgl = virgl::Virgl::start(library, render_server, opengl, signal)?;
     Ok(Box::new(virgl))
 }
 
@@ -179,10 +191,10 @@ impl VirtioDevice for Gpu {
         FEATURES | 1 << VIRTIO_RING_F_EVENT_IDX | 1 << VIRTIO_RING_F_INDIRECT_DESC
     }
 
-    /// `events_read`, `events_clear` and `num_scanouts` are 0, `num_capsets` is 1: Linux waits
-    /// for each set that is announced.
+    /// `events_read`, `events_clear` and `num_scanouts` are 0, `num_capsets` is the true number:
+    /// Linux waits for each set that is announced.
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let space: [U32; 4] = [0, 0, 0, 1].map(U32::new);
+        let space: [U32; 4] = [0, 0, 0, self.capsets].map(U32::new);
         copy_config(space.as_bytes(), offset, data);
     }
 

@@ -23,6 +23,15 @@ pub(crate) struct Capset {
     pub(crate) contents: Vec<u8>,
 }
 
+impl Capset {
+    /// OpenGL, as drivers of old know it.
+    pub(crate) const VIRGL: u32 = 1;
+    /// OpenGL.
+    pub(crate) const VIRGL2: u32 = 2;
+    /// Vulkan.
+    pub(crate) const VENUS: u32 = 4;
+}
+
 /// What a blob's host memory is.
 #[derive(Debug)]
 pub(crate) enum BlobHandle {
@@ -32,7 +41,8 @@ pub(crate) enum BlobHandle {
     Opaque,
 }
 
-/// A fence to be signalled.
+/// A fence to be signalled. Context 0 and ring 0 are the device's own order, which OpenGL's contexts
+/// share.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fence {
     /// The context.
@@ -45,11 +55,11 @@ pub struct Fence {
 
 /// What renders for the guest.
 pub(crate) trait Renderer: Debug {
-    /// The one capability set that is served.
-    fn capset(&self) -> &Capset;
+    /// The capability sets that are served.
+    fn capsets(&self) -> &[Capset];
 
-    /// Makes a context of the capability set.
-    fn create_context(&mut self, context: u32, name: &[u8]) -> io::Result<()>;
+    /// Makes a context of one of the capability sets.
+    fn create_context(&mut self, context: u32, capset: u32, name: &[u8]) -> io::Result<()>;
 
     /// Destroys it. Fences of the context that are not signalled when this returns never are.
     fn destroy_context(&mut self, context: u32);

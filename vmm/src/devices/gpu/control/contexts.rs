@@ -4,33 +4,49 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::{Control, MOST_CONTEXTS, refusal};
 use crate::devices::gpu::protocol::Refusal;
+use crate::devices::gpu::renderer::Capset;
 
 /// The low byte of a context's `init` is its capability set; the rest is reserved.
 const CAPSET_MASK: u32 = 0xff;
 
+/// A context.
+#[derive(Debug)]
+struct Context {
+    capset: u32,
+    resources: BTreeSet<u32>,
+}
+
 /// The contexts.
 #[derive(Debug, Default)]
 pub(super) struct Contexts {
-    resources: HashMap<u32, BTreeSet<u32>>,
+    known: HashMap<u32, Context>,
 }
 
 impl Contexts {
     pub(super) fn contains(&self, context: u32) -> bool {
-        self.resources.contains_key(&context)
+        self.known.contains_key(&context)
     }
 
+    /// Whether it is one of OpenGL's, whose commands are done in the device's own order.
+    pub(super) fn is_opengl(&self, context: u32) -> bool {
+        let known = self.known.get(&context);
+        known.is_some_and(|context| context.capset != Capset::VENUS)
+    }
+
+    /// The resources that a context may use.
     pub(super) fn find(&mut self, context: u32) -> Result<&mut BTreeSet<u32>, Refusal> {
-        self.resources.get_mut(&context).ok_or(Refusal::Context)
+        let known = self.known.get_mut(&context).ok_or(Refusal::Context)?;
+        Ok(&mut known.resources)
     }
 
     pub(super) fn ids(&self) -> Vec<u32> {
-        self.resources.keys().copied().collect()
+        self.known.keys().copied().collect()
     }
 
     /// A resource is gone.
     pub(super) fn forget(&mut self, resource: u32) {
-        for resources in self.resources.values_mut() {
-            resources.remove(&resource);
+        for context in self.known.values_mut() {
+            context.resources.remove(&resource);
         }
     }
 }
@@ -45,16 +61,26 @@ impl Control {
         if context == 0 || self.contexts.contains(context) {
             return Err(Refusal::Context);
         }
-        if init & !CAPSET_MASK != 0 || init & CAPSET_MASK != self.renderer.capset().id {
+        if init & !CAPSET_MASK != 0 {
             return Err(Refusal::Parameter);
         }
-        if self.contexts.resources.len() >= MOST_CONTEXTS {
+        // Drivers that know of no capability sets speak OpenGL.
+        let capset = match init {
+            0 => Capset::VIRGL2,
+            capset => capset,
+        };
+        self.find_capset(capset)?;
+        if self.contexts.known.len() >= MOST_CONTEXTS {
             return Err(Refusal::OutOfMemory);
         }
         self.renderer
-            .create_context(context, name)
+            .create_context(context, capset, name)
             .map_err(refusal)?;
-        self.contexts.resources.insert(context, BTreeSet::new());
+        let made = Context {
+            capset,
+            resources: BTreeSet::new(),
+        };
+        self.contexts.known.insert(context, made);
         Ok(())
     }
 
@@ -62,7 +88,7 @@ impl Control {
     pub(super) fn destroy_context(&mut self, context: u32) -> Result<(), Refusal> {
         self.contexts.find(context)?;
         self.renderer.destroy_context(context);
-        self.contexts.resources.remove(&context);
+        self.contexts.known.remove(&context);
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use std::io;
 
 use super::backing::{Backing, MOST_PIECES};
 use super::protocol::{Command, Header, MemoryEntry, Refusal, Response};
-use super::renderer::{Fence, Renderer};
+use super::renderer::{Capset, Fence, Renderer};
 use super::window::BlobWindow;
 use crate::memory::{GuestMemory, Window};
 use contexts::Contexts;
@@ -144,10 +144,14 @@ impl Control {
             QueueKind::Control => self.control(memory, header.context, &command),
             QueueKind::Cursor => cursor(&command),
         }?;
-        // What is not on a ring is done by now, and a context takes its fences with it.
+        // A context takes its fences with it.
         let fence = match ring {
             Some(ring) if self.contexts.contains(header.context) => {
                 Some(self.create_fence(header.context, ring)?)
+            }
+            // What is not on a ring is done by now, but for OpenGL's.
+            None if header.fence.is_some() && self.contexts.is_opengl(header.context) => {
+                Some(self.create_fence(0, 0)?)
             }
             _ => None,
         };
@@ -224,11 +228,21 @@ impl Control {
         Ok(Response::Done)
     }
 
+    /// How many capability sets there are.
+    pub(super) fn capset_count(&self) -> u32 {
+        u32::try_from(self.renderer.capsets().len()).unwrap_or(u32::MAX)
+    }
+
+    fn find_capset(&self, id: u32) -> Result<&Capset, Refusal> {
+        let mut capsets = self.renderer.capsets().iter();
+        let found = capsets.find(|capset| capset.id == id);
+        found.ok_or(Refusal::Parameter)
+    }
+
     fn capset_info(&self, index: u32) -> Result<Response, Refusal> {
-        let capset = self.renderer.capset();
-        if index != 0 {
-            return Err(Refusal::Parameter);
-        }
+        let index = usize::try_from(index).map_err(|_| Refusal::Parameter)?;
+        let capset = self.renderer.capsets().get(index);
+        let capset = capset.ok_or(Refusal::Parameter)?;
         Ok(Response::CapsetInfo {
             id: capset.id,
             version: capset.version,
@@ -237,8 +251,8 @@ impl Control {
     }
 
     fn capset(&self, id: u32, version: u32) -> Result<Response, Refusal> {
-        let capset = self.renderer.capset();
-        if id != capset.id || version > capset.version {
+        let capset = self.find_capset(id)?;
+        if version > capset.version {
             return Err(Refusal::Parameter);
         }
         Ok(Response::Capset(capset.contents.clone()))

@@ -1,7 +1,8 @@
 //! Commands as a guest writes them, and answers as it reads them.
 
 use super::super::control::{Control, QueueKind, Reply};
-use super::renderer::{Fake, Shared, VENUS};
+use super::renderer::{Fake, Shared};
+use crate::devices::gpu::renderer::Capset;
 use crate::layout::Range;
 use crate::memory::{GuestMemory, Window};
 
@@ -78,11 +79,20 @@ pub(super) struct Device {
 
 impl Device {
     pub(super) fn new() -> Self {
+        Self::on(Fake::new)
+    }
+
+    /// One that also serves OpenGL.
+    pub(super) fn with_opengl() -> Self {
+        Self::on(Fake::with_opengl)
+    }
+
+    fn on(fake: fn(Shared) -> Fake) -> Self {
         let held = Shared::default();
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(MEMORY).unwrap())]);
         Self {
-            control: Control::new(Box::new(Fake::new(held.clone())), window(), LIMIT),
+            control: Control::new(Box::new(fake(held.clone())), window(), LIMIT),
             held,
             memory: Arc::new(memory.unwrap()),
         }
@@ -100,7 +110,7 @@ impl Device {
     }
 
     pub(super) fn context(&mut self, context: u32) -> u32 {
-        self.context_of(context, VENUS)
+        self.context_of(context, Capset::VENUS)
     }
 
     pub(super) fn context_of(&mut self, context: u32, init: u32) -> u32 {

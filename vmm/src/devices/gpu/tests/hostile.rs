@@ -69,6 +69,24 @@ fn contexts_are_numbered_once_and_limited() {
 }
 
 #[test]
+fn opengl_is_served_where_it_is_announced() {
+    let mut device = Device::with_opengl();
+    for init in [3, 5, 0x102, u32::MAX] {
+        assert_eq!(device.context_of(1, init), INVALID, "{init}");
+    }
+    for (context, init) in [(1, 0), (2, 1), (3, 2), (4, 4)] {
+        assert_eq!(device.context_of(context, init), OK, "{init}");
+    }
+    // Index 2 is the last; version 2 of set 2, and not of set 1.
+    assert_eq!(device.send(0x108, 0, &words(&[2, 0])), 0x1102);
+    assert_eq!(device.send(0x108, 0, &words(&[3, 0])), INVALID);
+    assert_eq!(device.send(0x109, 0, &words(&[2, 2])), 0x1103);
+    assert_eq!(device.send(0x109, 0, &words(&[1, 2])), INVALID);
+    device.control.reset();
+    assert!(device.held.is_empty());
+}
+
+#[test]
 fn a_hundred_thousand_resources_are_too_many_and_leave_nothing() {
     let mut device = Device::new();
     let mut refused = 0;

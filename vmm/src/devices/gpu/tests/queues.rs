@@ -12,6 +12,7 @@ use super::super::virgl::SignalSink;
 use super::super::{Fence, Gpu};
 use super::commands::{LIMIT, MEMORY, NO_CONTEXT, OK, WINDOW, full, window, words};
 use super::renderer::{Fake, Shared};
+use crate::devices::gpu::renderer::Capset;
 use crate::memory::GuestMemory;
 use crate::virtio::{Activation, ActiveQueue, Interrupt, VirtioDevice};
 
@@ -37,12 +38,16 @@ struct Driver {
 
 impl Driver {
     fn new() -> Self {
+        Self::on(Fake::new)
+    }
+
+    fn on(fake: fn(Shared) -> Fake) -> Self {
         let held = Shared::default();
         let (sender, sink): (_, Receiver<SignalSink>) = channel();
         let renderer = held.clone();
         let gpu = Gpu::with(window(), LIMIT, move |signal| {
             sender.send(signal).unwrap();
-            Ok(Box::new(Fake::new(renderer)))
+            Ok(Box::new(fake(renderer)))
         });
         let memory =
             GuestMemoryMmap::from_ranges(&[(GuestAddress(0), usize::try_from(MEMORY).unwrap())]);
@@ -160,17 +165,25 @@ impl Driver {
     }
 
     fn create_context(&mut self, context: u32) {
-        let mut body = words(&[0, 4]);
+        self.create_context_of(context, Capset::VENUS);
+    }
+
+    fn create_context_of(&mut self, context: u32, init: u32) {
+        let mut body = words(&[0, init]);
         body.resize(72, 0);
         let head = self.offer(&full(0x200, 0, 0, context, 0, &body), 24);
         self.expect(head, OK);
     }
 
-    /// Submits with a fence; returns the head and the renderer's fence.
+    /// Submits to a ring with a fence; returns the head and the renderer's fence.
     fn submit(&mut self, context: u32, ring: u8, number: u64) -> (u16, Fence) {
+        self.offer_fenced(&full(0x207, 3, number, context, ring, &words(&[4, 0, 1])))
+    }
+
+    /// Offers what has a fence; returns the head and the renderer's fence.
+    fn offer_fenced(&mut self, command: &[u8]) -> (u16, Fence) {
         let before = self.held.lock().fences.len();
-        let command = full(0x207, 3, number, context, ring, &words(&[4, 0, 1]));
-        let head = self.offer(&command, 24);
+        let head = self.offer(command, 24);
         let until = Instant::now() + Duration::from_secs(10);
         loop {
             if let Some(fence) = self.held.lock().fences.get(before) {
@@ -219,6 +232,34 @@ fn buffers_return_when_their_fences_are_signalled() {
     (driver.signal)(fence);
     driver.expect_nothing();
     assert!(driver.line.read().is_ok());
+}
+
+#[test]
+fn opengl_has_the_devices_own_order() {
+    let mut driver = Driver::on(Fake::with_opengl);
+    let mut space = [9; 16];
+    driver.gpu.read_config(0, &mut space);
+    assert_eq!(space[..], words(&[0, 0, 0, 3]));
+    driver.create_context_of(1, 0);
+    driver.create_context_of(2, Capset::VIRGL2);
+    driver.create_context(3);
+    let fenced = |context| full(0x207, 1, 7, context, 0, &words(&[4, 0, 1]));
+    let (first, _) = driver.offer_fenced(&fenced(1));
+    let (second, later) = driver.offer_fenced(&fenced(2));
+    let (vulkan, own) = driver.submit(3, 0, 8);
+    assert_eq!((later.context, later.ring, own.context), (0, 0, 3));
+    driver.expect_nothing();
+    // The end of a context does not end the order.
+    let destroy = driver.offer(&full(0x201, 0, 0, 1, 0, &[]), 24);
+    driver.expect(destroy, OK);
+    (driver.signal)(own);
+    driver.expect(vulkan, OK);
+    (driver.signal)(later);
+    driver.expect(first, OK);
+    driver.expect(second, OK);
+    // Vulkan's own commands without a ring are done when they return.
+    let plain = driver.offer(&fenced(3), 24);
+    driver.expect(plain, OK);
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::devices::gpu::renderer::{BlobHandle, Capset, Fence, Renderer};
 use crate::layout::PAGE;
 use crate::sys::window::Window;
 
-pub(super) const VENUS: u32 = 4;
 /// Blobs with this number are opaque.
 pub(super) const OPAQUE: u64 = 77;
 /// Blobs with this number have a page less than they should.
@@ -56,30 +55,44 @@ impl Shared {
 
 #[derive(Debug)]
 pub(super) struct Fake {
-    capset: Capset,
+    capsets: Vec<Capset>,
     held: Shared,
 }
 
 impl Fake {
     pub(super) fn new(held: Shared) -> Self {
+        let venus = Capset {
+            id: Capset::VENUS,
+            version: 0,
+            contents: (1..=160).collect(),
+        };
         Self {
-            capset: Capset {
-                id: VENUS,
-                version: 0,
-                contents: (1..=160).collect(),
-            },
+            capsets: vec![venus],
             held,
         }
+    }
+
+    /// One that also pretends to draw OpenGL.
+    pub(super) fn with_opengl(held: Shared) -> Self {
+        let mut fake = Self::new(held);
+        fake.capsets
+            .extend([Capset::VIRGL, Capset::VIRGL2].map(|id| Capset {
+                id,
+                version: id,
+                contents: vec![1; 308],
+            }));
+        fake
     }
 }
 
 impl Renderer for Fake {
-    fn capset(&self) -> &Capset {
-        &self.capset
+    fn capsets(&self) -> &[Capset] {
+        &self.capsets
     }
 
-    fn create_context(&mut self, context: u32, name: &[u8]) -> io::Result<()> {
+    fn create_context(&mut self, context: u32, capset: u32, name: &[u8]) -> io::Result<()> {
         assert!(name.len() <= 64);
+        assert!(self.capsets.iter().any(|served| served.id == capset));
         assert!(self.held.lock().contexts.insert(context));
         Ok(())
     }
@@ -171,7 +184,10 @@ impl Renderer for Fake {
 
     fn create_fence(&mut self, fence: Fence) -> io::Result<()> {
         let mut held = self.held.lock();
-        assert!(held.contexts.contains(&fence.context) && fence.ring < 64);
+        match fence.context {
+            0 => assert!(fence.ring == 0 && self.capsets.len() > 1),
+            context => assert!(held.contexts.contains(&context) && fence.ring < 64),
+        }
         held.fences.push(fence);
         Ok(())
     }

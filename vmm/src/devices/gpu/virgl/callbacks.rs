@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::os::fd::{IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ffi::{CALLBACKS_VERSION, Callbacks};
@@ -24,6 +24,8 @@ pub(super) struct Cookie {
     pub(super) signal: SignalSink,
     /// The render server's socket, until the library takes it.
     pub(super) server: Mutex<Option<OwnedFd>>,
+    /// The number of the last fence of no context. The library knows its low half.
+    pub(super) last_fence: AtomicU64,
 }
 
 /// The library keeps a pointer to this.
@@ -39,11 +41,29 @@ pub(super) static CALLBACKS: Callbacks = Callbacks {
     get_egl_display: None,
 };
 
-/// Fences of no context are OpenGL's; none is ever made.
-extern "C" fn write_fence(_cookie: *mut c_void, _fence: u32) {}
+/// Fences of no context are OpenGL's.
+extern "C" fn write_fence(cookie: *mut c_void, fence: u32) {
+    // SAFETY: the renderer was started with a pointer to a `Cookie` that outlives it.
+    let Some(cookie) = (unsafe { cookie.cast::<Cookie>().as_ref() }) else {
+        return;
+    };
+    let id = whole(fence, cookie.last_fence.load(Ordering::Acquire));
+    let (context, ring) = (0, 0);
+    (cookie.signal)(Fence { context, ring, id });
+}
+
+/// The newest number up to `last` that ends in `half`.
+fn whole(half: u32, last: u64) -> u64 {
+    const UNIT: u64 = 1 << 32;
+    let number = last - last % UNIT + u64::from(half);
+    match number <= last {
+        true => number,
+        false => number.saturating_sub(UNIT),
+    }
+}
 
 extern "C" fn write_context_fence(cookie: *mut c_void, context: u32, ring: u32, id: u64) {
-    // SAFETY: the renderer was started with a pointer to a `Cookie` that outlives it.
+    // SAFETY: as above.
     let Some(cookie) = (unsafe { cookie.cast::<Cookie>().as_ref() }) else {
         return;
     };
@@ -76,5 +96,23 @@ pub(super) extern "C" fn log(level: c_uint, message: *const c_char, _user: *mut 
         2 if loud => tracing::warn!("virglrenderer: {message}"),
         3 if loud => tracing::error!("virglrenderer: {message}"),
         _ => tracing::debug!("virglrenderer: {message}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::whole;
+
+    #[test]
+    fn halves_of_numbers_are_made_whole() {
+        for (half, last, number) in [
+            (7, 7, 7),
+            (5, 7, 5),
+            (1, 0x1_0000_0003, 0x1_0000_0001),
+            (0xffff_fffe, 0x1_0000_0003, 0xffff_fffe),
+            (0xffff_ffff, 0x5_0000_0000, 0x4_ffff_ffff),
+        ] {
+            assert_eq!(whole(half, last), number, "{half:#x} {last:#x}");
+        }
     }
 }

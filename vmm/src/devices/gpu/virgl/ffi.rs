@@ -2,11 +2,17 @@
 
 use std::ffi::{c_char, c_int, c_uint, c_void};
 
+/// Draw OpenGL with EGL,
+pub(super) const EGL: c_int = 1 << 0;
+/// and without a display.
+pub(super) const SURFACELESS: c_int = 1 << 3;
+/// OpenGL's blobs have descriptors, and no memory of the driver's heap.
+pub(super) const EXTERNAL_BLOB: c_int = 1 << 5;
 /// Wait for fences in threads of the library's.
 pub(super) const THREAD_SYNC: c_int = 1 << 1;
 /// Serve Venus.
 pub(super) const VENUS: c_int = 1 << 6;
-/// Do not serve OpenGL, which would need a display.
+/// Do not serve OpenGL.
 pub(super) const NO_VIRGL: c_int = 1 << 7;
 /// Signal fences from those threads.
 pub(super) const ASYNC_FENCE_CALLBACK: c_int = 1 << 8;
@@ -21,7 +27,7 @@ pub(super) const FD_DMABUF: u32 = 1;
 pub(super) const FD_OPAQUE: u32 = 2;
 pub(super) const FD_SHM: u32 = 3;
 
-/// `struct virgl_renderer_callbacks`. What is `None` serves OpenGL.
+/// `struct virgl_renderer_callbacks`. What is `None` serves an OpenGL of the caller's.
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Callbacks {
@@ -114,6 +120,7 @@ functions! {
     context_create: fn(u32, u32, u32, *const c_char) -> c_int,
         "virgl_renderer_context_create_with_flags", "0.9";
     context_destroy: fn(u32), "virgl_renderer_context_destroy", "0.1";
+    create_fence: fn(c_int, u32) -> c_int, "virgl_renderer_create_fence", "0.1";
     context_create_fence: fn(u32, u32, u32, u64) -> c_int,
         "virgl_renderer_context_create_fence", "1.0";
     submit: fn(*mut c_void, c_int, c_int) -> c_int, "virgl_renderer_submit_cmd", "0.1";

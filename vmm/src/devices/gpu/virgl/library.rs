@@ -7,6 +7,25 @@ use super::ffi::Functions;
 /// The name that distributions install.
 const NAME: &str = "libvirglrenderer.so.1";
 
+/// What virglrenderer draws OpenGL with: it loads the first and one of the others itself, and
+/// aborts its process where they are not.
+const EGL: &str = "libEGL.so.1";
+const OPENGL: [&str; 2] = ["libOpenGL.so.0", "libGL.so.1"];
+
+/// Looks for what OpenGL takes by the dynamic linker's rules, in the mount namespace of the caller.
+pub fn find_opengl() -> Result<(), LoadError> {
+    let find = |name| {
+        // SAFETY: the libraries have no constructors that expect anything of their process.
+        let found = unsafe { libloading::Library::new(name) };
+        found
+            .map(drop)
+            .map_err(|source| LoadError::NoOpenGl { name, source })
+    };
+    let [first, second] = OPENGL;
+    find(EGL)?;
+    find(first).or_else(|error| find(second).map_err(|_| error))
+}
+
 /// libvirglrenderer, mapped into this process. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Library {
@@ -54,6 +73,18 @@ pub enum LoadError {
          Ubuntu: libvirglrenderer1 and virgl-server; Fedora: virglrenderer)"
     )]
     Missing {
+        /// What the dynamic linker said.
+        #[source]
+        source: libloading::Error,
+    },
+    /// EGL or OpenGL is not installed.
+    #[error(
+        "loading {name}, which OpenGL (virgl) takes: install it and a driver for the host's GPU \
+         (Debian and Ubuntu: libegl1, libopengl0 and libgl1-mesa-dri)"
+    )]
+    NoOpenGl {
+        /// The library.
+        name: &'static str,
         /// What the dynamic linker said.
         #[source]
         source: libloading::Error,

@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use super::Library;
 use super::callbacks::{self, Cookie, SignalSink};
@@ -18,11 +18,10 @@ use crate::devices::gpu::protocol::{
 };
 use crate::devices::gpu::renderer::{BlobHandle, Capset, Fence, Renderer};
 
-/// `VIRTIO_GPU_CAPSET_VENUS`.
-const VENUS: u32 = 4;
-
-const FLAGS: c_int =
-    ffi::VENUS | ffi::NO_VIRGL | ffi::THREAD_SYNC | ffi::ASYNC_FENCE_CALLBACK | ffi::RENDER_SERVER;
+const FLAGS: c_int = ffi::VENUS | ffi::THREAD_SYNC | ffi::ASYNC_FENCE_CALLBACK | ffi::RENDER_SERVER;
+/// With OpenGL, and without.
+const OPENGL: c_int = ffi::EGL | ffi::SURFACELESS | ffi::EXTERNAL_BLOB;
+const NO_OPENGL: c_int = ffi::NO_VIRGL;
 
 /// The library's state is one set of global variables.
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -31,18 +30,19 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 pub(in crate::devices::gpu) struct Virgl {
     library: Library,
     cookie: *mut Cookie,
-    capset: Capset,
+    capsets: Vec<Capset>,
     /// Memory that the library has addresses of, by resource.
     backings: HashMap<u32, Backing>,
     _in_this_thread: PhantomData<*mut ()>,
 }
 
 impl Virgl {
-    /// Starts the renderer on the render server at the other end of `server`. `signal` gets the
-    /// fences.
+    /// Starts the renderer on the render server at the other end of `server`, and with `opengl`
+    /// on the OpenGL driver that this thread finds. `signal` gets the fences.
     pub(in crate::devices::gpu) fn start(
         library: Library,
         server: OwnedFd,
+        opengl: bool,
         signal: SignalSink,
     ) -> Result<Self, VirglError> {
         if STARTED.swap(true, Ordering::SeqCst) {
@@ -51,51 +51,61 @@ impl Virgl {
         let cookie = Box::into_raw(Box::new(Cookie {
             signal,
             server: Mutex::new(Some(server)),
+            last_fence: AtomicU64::new(0),
         }));
         // From here on, dropping it cleans up.
         let mut virgl = Self {
             library,
             cookie,
-            capset: Capset {
-                id: VENUS,
-                version: 0,
-                contents: Vec::new(),
-            },
+            capsets: Vec::new(),
             backings: HashMap::new(),
             _in_this_thread: PhantomData,
         };
         let functions = *virgl.library.functions();
         let callbacks = (&raw const callbacks::CALLBACKS).cast_mut();
+        let flags = FLAGS | if opengl { OPENGL } else { NO_OPENGL };
         // SAFETY: the callbacks, which the library reads, and the cookie outlive the renderer;
         // nothing else in this process calls the library.
         let result = unsafe {
             (functions.set_log_callback)(callbacks::log, ptr::null_mut(), ptr::null());
-            (functions.init)(cookie.cast(), FLAGS, callbacks)
+            (functions.init)(cookie.cast(), flags, callbacks)
         };
         if result != 0 {
-            return Err(VirglError::Init { result });
+            return Err(match opengl {
+                true => VirglError::InitOpenGl { result },
+                false => VirglError::Init { result },
+            });
         }
-        virgl.capset = venus(&functions)?;
+        let found = |id| capset(&functions, id);
+        virgl
+            .capsets
+            .push(found(Capset::VENUS).ok_or(VirglError::NoVenus)?);
+        if opengl {
+            for id in [Capset::VIRGL, Capset::VIRGL2] {
+                virgl
+                    .capsets
+                    .push(found(id).ok_or(VirglError::NoOpenGl { id })?);
+            }
+        }
         Ok(virgl)
     }
 }
 
-/// Venus's capability set. All zeros mean that the render server found no Vulkan to serve.
-fn venus(functions: &ffi::Functions) -> Result<Capset, VirglError> {
+/// A capability set. Nothing, or all zeros, means that what it tells of does not work; for Venus
+/// that the render server found no Vulkan to serve.
+fn capset(functions: &ffi::Functions, id: u32) -> Option<Capset> {
     let (mut version, mut size) = (0, 0);
     // SAFETY: both point to numbers.
-    unsafe { (functions.get_cap_set)(VENUS, &raw mut version, &raw mut size) };
+    unsafe { (functions.get_cap_set)(id, &raw mut version, &raw mut size) };
     let size = usize::try_from(size).unwrap_or(0);
     let mut contents = vec![0u8; size];
     if size > 0 {
         // SAFETY: there is room for as many bytes as the set has.
-        unsafe { (functions.fill_caps)(VENUS, version, contents.as_mut_ptr().cast()) };
+        unsafe { (functions.fill_caps)(id, version, contents.as_mut_ptr().cast()) };
     }
-    if contents.iter().all(|byte| *byte == 0) {
-        return Err(VirglError::NoVenus { size });
-    }
-    Ok(Capset {
-        id: VENUS,
+    let works = contents.iter().any(|byte| *byte != 0);
+    works.then_some(Capset {
+        id,
         version,
         contents,
     })
@@ -115,17 +125,17 @@ fn signed(number: u32) -> c_int {
 }
 
 impl Renderer for Virgl {
-    fn capset(&self) -> &Capset {
-        &self.capset
+    fn capsets(&self) -> &[Capset] {
+        &self.capsets
     }
 
-    fn create_context(&mut self, context: u32, name: &[u8]) -> io::Result<()> {
+    fn create_context(&mut self, context: u32, capset: u32, name: &[u8]) -> io::Result<()> {
         let length = u32::try_from(name.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
         // SAFETY: the name has `length` bytes.
         status(unsafe {
             (self.library.functions().context_create)(
                 context,
-                VENUS,
+                capset,
                 length,
                 name.as_ptr().cast::<c_char>(),
             )
@@ -293,6 +303,14 @@ impl Renderer for Virgl {
     }
 
     fn create_fence(&mut self, fence: Fence) -> io::Result<()> {
+        if fence.context == 0 {
+            // SAFETY: the cookie lives as long as this; other threads have it shared as well.
+            let cookie = unsafe { &*self.cookie };
+            cookie.last_fence.store(fence.id, Ordering::Release);
+            let half = u32::try_from(fence.id & u64::from(u32::MAX)).map_err(io::Error::other)?;
+            // SAFETY: plain numbers.
+            return status(unsafe { (self.library.functions().create_fence)(signed(half), 0) });
+        }
         // SAFETY: plain numbers.
         status(unsafe {
             (self.library.functions().context_create_fence)(
@@ -379,7 +397,7 @@ impl std::fmt::Debug for Virgl {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter
             .debug_struct("Virgl")
-            .field("capset", &self.capset)
+            .field("capsets", &self.capsets)
             .finish_non_exhaustive()
     }
 }
@@ -400,14 +418,30 @@ pub enum VirglError {
         /// What it returned.
         result: i32,
     },
+    /// It does not start with OpenGL: as above, or EGL finds no driver.
+    #[error(
+        "virglrenderer does not start with OpenGL (virgl_renderer_init returned {result}): install \
+         EGL and an OpenGL driver for the host's GPU (Debian and Ubuntu: libegl1, \
+         libopengl0 and libgl1-mesa-dri), or leave out io.krun-gpu.virgl"
+    )]
+    InitOpenGl {
+        /// What it returned.
+        result: i32,
+    },
     /// It serves no Venus.
     #[error(
-        "virglrenderer serves no Vulkan (Venus): its capability set of {size} bytes is empty. \
-         Install a Vulkan driver for the host's GPU (Debian and Ubuntu: mesa-vulkan-drivers), and \
-         a virglrenderer that was built with Venus"
+        "virglrenderer serves no Vulkan (Venus): its capability set is empty. Install a Vulkan \
+         driver for the host's GPU (Debian and Ubuntu: mesa-vulkan-drivers), and a virglrenderer \
+         that was built with Venus"
     )]
-    NoVenus {
-        /// Bytes of the set.
-        size: usize,
+    NoVenus,
+    /// It serves no OpenGL.
+    #[error(
+        "virglrenderer serves no OpenGL (virgl): its capability set {id} is empty; leave out \
+         io.krun-gpu.virgl"
+    )]
+    NoOpenGl {
+        /// Its number.
+        id: u32,
     },
 }
