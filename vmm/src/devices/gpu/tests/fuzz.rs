@@ -6,7 +6,7 @@ use crate::devices::gpu::control::QueueKind;
 /// Carries out the commands in `data`, each behind its length in 4-byte words, and forgets them.
 /// A length's highest bit puts the command on the cursor queue.
 pub fn commands(mut data: &[u8]) {
-    let mut device = Device::new();
+    let mut device = Device::with_opengl();
     while let Some((length, rest)) = data.split_first() {
         let queue = match length & 0x80 {
             0 => QueueKind::Control,

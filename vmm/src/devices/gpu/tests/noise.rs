@@ -62,7 +62,16 @@ const NUMBERS: [u64; 20] = [
 
 #[test]
 fn noise_is_answered_and_forgotten() {
-    let mut device = Device::new();
+    noise(Device::new(), &[4]);
+}
+
+#[test]
+fn so_is_noise_with_opengl() {
+    noise(Device::with_opengl(), &[4, 2, 0]);
+}
+
+/// Contexts are of one of `capsets`, or of anything.
+fn noise(mut device: Device, capsets: &[u32]) {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
     let mut random = |below: usize| {
         state ^= state << 13;
@@ -83,7 +92,7 @@ fn noise_is_answered_and_forgotten() {
             body.extend(&number[..if random(4) == 0 { 8 } else { 4 }]);
         }
         if kind == 0x200 && random(2) == 0 {
-            body = words(&[0, 4]);
+            body = words(&[0, capsets[random(capsets.len())]]);
             body.resize(72, 0);
         }
         if kind == 0x10c && random(2) == 0 {
