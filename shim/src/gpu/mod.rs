@@ -17,8 +17,8 @@ use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
-use krun_gpu_vmm::devices::gpu::GpuConfig;
 use krun_gpu_vmm::devices::gpu::virgl::{Library, find_opengl};
+use krun_gpu_vmm::devices::gpu::{GpuConfig, OpenGl};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use self::choice::{Choice, use_driver_files};
@@ -131,7 +131,11 @@ impl Preparation {
             device: GpuConfig {
                 library: self.library,
                 render_server: server.socket,
-                opengl: self.gpu.virgl,
+                opengl: match self.gpu.virgl {
+                    true if choice.software => OpenGl::Any,
+                    true => OpenGl::Gpu,
+                    false => OpenGl::No,
+                },
                 host_root: Some(self.root.into()),
                 window: self.gpu.window,
                 memory_limit: self.gpu.memory,

@@ -6,8 +6,8 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use krun_gpu_vmm::devices::gpu::GpuConfig;
 use krun_gpu_vmm::devices::gpu::virgl::Library;
+use krun_gpu_vmm::devices::gpu::{GpuConfig, OpenGl};
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use rustix::thread::set_current_timer_slack;
@@ -51,7 +51,7 @@ pub(super) fn gpu(
     Ok(GpuConfig {
         library: Library::load()?,
         render_server: ours,
-        opengl: false,
+        opengl: OpenGl::No,
         host_root,
         window: 8 << 30,
         memory_limit,

@@ -66,6 +66,17 @@ const FEATURES: u64 = 1 << 0 | 1 << 2 | 1 << 3 | 1 << 4;
 /// A Vulkan driver's compilers run in the thread that maps its memory.
 const STACK: usize = 8 << 20;
 
+/// Whether OpenGL is served.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum OpenGl {
+    /// It is not.
+    No,
+    /// By a GPU; where a rasteriser would draw, the device cannot be made.
+    Gpu,
+    /// By whatever the host's EGL finds.
+    Any,
+}
+
 /// What the GPU needs of the host.
 #[derive(Debug)]
 pub struct GpuConfig {
@@ -73,8 +84,8 @@ pub struct GpuConfig {
     pub library: virgl::Library,
     /// A SOCK_SEQPACKET socket whose other end is a `virgl_render_server`'s.
     pub render_server: OwnedFd,
-    /// Serve OpenGL as well, with the host's driver in this process.
-    pub opengl: bool,
+    /// Whether to serve OpenGL as well, with the host's driver in this process.
+    pub opengl: OpenGl,
     /// The host's root directory, where the Vulkan driver's files are. It becomes that of the
     /// GPU's thread, which gives up its capabilities, and of no other. Without it, blobs that
     /// only a Vulkan driver can map (hosts without dma-bufs) fail unless the driver is found

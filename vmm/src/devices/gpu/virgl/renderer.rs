@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use super::Library;
 use super::callbacks::{self, Cookie, SignalSink};
 use super::ffi::{self, Area, BlobArguments, CreateArguments};
+use crate::devices::gpu::OpenGl;
 use crate::devices::gpu::backing::Backing;
 use crate::devices::gpu::protocol::{
     Backing3d, BlobMemory, Box3d, CreateBlob, Shape3d, Transfer3d,
@@ -22,6 +23,9 @@ const FLAGS: c_int = ffi::VENUS | ffi::THREAD_SYNC | ffi::ASYNC_FENCE_CALLBACK |
 /// With OpenGL, and without.
 const OPENGL: c_int = ffi::EGL | ffi::SURFACELESS | ffi::EXTERNAL_BLOB;
 const NO_OPENGL: c_int = ffi::NO_VIRGL;
+
+/// What drivers that draw on the processors call themselves.
+const RASTERISERS: [&str; 4] = ["llvmpipe", "softpipe", "swrast", "swiftshader"];
 
 /// The library's state is one set of global variables.
 static STARTED: AtomicBool = AtomicBool::new(false);
@@ -37,12 +41,12 @@ pub(in crate::devices::gpu) struct Virgl {
 }
 
 impl Virgl {
-    /// Starts the renderer on the render server at the other end of `server`, and with `opengl`
-    /// on the OpenGL driver that this thread finds. `signal` gets the fences.
+    /// Starts the renderer on the render server at the other end of `server`, and if `opengl`
+    /// wants it on the OpenGL driver that this thread finds. `signal` gets the fences.
     pub(in crate::devices::gpu) fn start(
         library: Library,
         server: OwnedFd,
-        opengl: bool,
+        opengl: OpenGl,
         signal: SignalSink,
     ) -> Result<Self, VirglError> {
         if STARTED.swap(true, Ordering::SeqCst) {
@@ -63,7 +67,8 @@ impl Virgl {
         };
         let functions = *virgl.library.functions();
         let callbacks = (&raw const callbacks::CALLBACKS).cast_mut();
-        let flags = FLAGS | if opengl { OPENGL } else { NO_OPENGL };
+        let draws = opengl != OpenGl::No;
+        let flags = FLAGS | if draws { OPENGL } else { NO_OPENGL };
         // SAFETY: the callbacks, which the library reads, and the cookie outlive the renderer;
         // nothing else in this process calls the library.
         let result = unsafe {
@@ -71,7 +76,7 @@ impl Virgl {
             (functions.init)(cookie.cast(), flags, callbacks)
         };
         if result != 0 {
-            return Err(match opengl {
+            return Err(match draws {
                 true => VirglError::InitOpenGl { result },
                 false => VirglError::Init { result },
             });
@@ -80,14 +85,40 @@ impl Virgl {
         virgl
             .capsets
             .push(found(Capset::VENUS).ok_or(VirglError::NoVenus)?);
-        if opengl {
+        if draws {
             for id in [Capset::VIRGL, Capset::VIRGL2] {
                 virgl
                     .capsets
                     .push(found(id).ok_or(VirglError::NoOpenGl { id })?);
             }
         }
+        if draws {
+            check_driver(&virgl.capsets, opengl)?;
+        }
         Ok(virgl)
+    }
+}
+
+/// The library says who draws in the capability set, in brackets.
+fn check_driver(capsets: &[Capset], opengl: OpenGl) -> Result<(), VirglError> {
+    const MARK: &[u8] = b"virgl (";
+    let sets = capsets.iter().map(|capset| capset.contents.as_slice());
+    let driver = sets
+        .filter_map(|contents| {
+            let start = contents.windows(MARK.len()).position(|part| part == MARK)?;
+            let name = contents.get(start + MARK.len()..)?;
+            let name = name.split(|byte| *byte == 0).next()?;
+            let name = name.strip_suffix(b")").unwrap_or(name);
+            Some(String::from_utf8_lossy(name).into_owned())
+        })
+        .next();
+    let driver = driver.unwrap_or_else(|| "an unnamed driver".to_owned());
+    tracing::info!("OpenGL: {driver} draws");
+    let lower = driver.to_lowercase();
+    let is_rasteriser = RASTERISERS.iter().any(|name| lower.contains(name));
+    match is_rasteriser && opengl == OpenGl::Gpu {
+        true => Err(VirglError::Rasteriser { driver }),
+        false => Ok(()),
     }
 }
 
@@ -435,6 +466,16 @@ pub enum VirglError {
          that was built with Venus"
     )]
     NoVenus,
+    /// The host has a GPU, and OpenGL would not be drawn by it.
+    #[error(
+        "OpenGL (virgl) would be drawn by {driver}, on the processors, although the host has a GPU: \
+         install its OpenGL driver with EGL's surfaceless platform (Debian and Ubuntu: \
+         libgl1-mesa-dri), or leave out io.krun-gpu.virgl"
+    )]
+    Rasteriser {
+        /// Its name.
+        driver: String,
+    },
     /// It serves no OpenGL.
     #[error(
         "virglrenderer serves no OpenGL (virgl): its capability set {id} is empty; leave out \
@@ -444,4 +485,33 @@ pub enum VirglError {
         /// Its number.
         id: u32,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rasteriser_draws_only_where_it_may() {
+        let capsets = |name: &str| {
+            let contents = [&[7; 100], name.as_bytes(), &[0; 20], b"virgl (other)"].concat();
+            [vec![1; 308], contents].map(|contents| Capset {
+                id: Capset::VIRGL2,
+                version: 2,
+                contents,
+            })
+        };
+        let software = capsets("virgl (LLVMPIPE (LLVM 19.1.7, 256 bits))");
+        assert!(check_driver(&software, OpenGl::Any).is_ok());
+        let error = check_driver(&software, OpenGl::Gpu).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("by LLVMPIPE (LLVM 19.1.7, 256 bits), on"),
+            "{error}"
+        );
+        let radeon = capsets("virgl (AMD Radeon RX 7600 (radeonsi, navi33))");
+        assert!(check_driver(&radeon, OpenGl::Gpu).is_ok());
+        assert!(check_driver(&[], OpenGl::Gpu).is_ok());
+    }
 }
