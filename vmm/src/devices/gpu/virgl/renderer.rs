@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{c_char, c_int, c_void};
 use std::io;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Mutex;
@@ -23,6 +24,9 @@ const FLAGS: c_int = ffi::VENUS | ffi::THREAD_SYNC | ffi::ASYNC_FENCE_CALLBACK |
 /// With OpenGL, and without.
 const OPENGL: c_int = ffi::EGL | ffi::SURFACELESS | ffi::EXTERNAL_BLOB;
 const NO_OPENGL: c_int = ffi::NO_VIRGL;
+
+/// Where `struct virgl_caps_v2` has the host's GL_RENDERER.
+const DRIVER_NAME: Range<usize> = 696..760;
 
 /// What drivers that draw on the processors call themselves.
 const RASTERISERS: [&str; 4] = ["llvmpipe", "softpipe", "swrast", "swiftshader"];
@@ -99,20 +103,15 @@ impl Virgl {
     }
 }
 
-/// The library says who draws in the capability set, in brackets.
+/// Who draws is said in `struct virgl_caps_v2`.
 fn check_driver(capsets: &[Capset], opengl: OpenGl) -> Result<(), VirglError> {
-    const MARK: &[u8] = b"virgl (";
-    let sets = capsets.iter().map(|capset| capset.contents.as_slice());
-    let driver = sets
-        .filter_map(|contents| {
-            let start = contents.windows(MARK.len()).position(|part| part == MARK)?;
-            let name = contents.get(start + MARK.len()..)?;
-            let name = name.split(|byte| *byte == 0).next()?;
-            let name = name.strip_suffix(b")").unwrap_or(name);
-            Some(String::from_utf8_lossy(name).into_owned())
-        })
-        .next();
-    let driver = driver.unwrap_or_else(|| "an unnamed driver".to_owned());
+    let mut capsets = capsets.iter();
+    let name = capsets
+        .find(|capset| capset.id == Capset::VIRGL2)
+        .and_then(|capset| capset.contents.get(DRIVER_NAME))
+        .and_then(|name| name.split(|byte| *byte == 0).next())
+        .unwrap_or_default();
+    let driver = String::from_utf8_lossy(name).into_owned();
     tracing::info!("OpenGL: {driver} draws");
     let lower = driver.to_lowercase();
     let is_rasteriser = RASTERISERS.iter().any(|name| lower.contains(name));
@@ -494,14 +493,18 @@ mod tests {
     #[test]
     fn a_rasteriser_draws_only_where_it_may() {
         let capsets = |name: &str| {
-            let contents = [&[7; 100], name.as_bytes(), &[0; 20], b"virgl (other)"].concat();
-            [vec![1; 308], contents].map(|contents| Capset {
-                id: Capset::VIRGL2,
-                version: 2,
+            let set = |id, contents| Capset {
+                id,
+                version: id,
                 contents,
-            })
+            };
+            let contents = [&[7; DRIVER_NAME.start], name.as_bytes(), &[0; 100]].concat();
+            [
+                set(Capset::VIRGL, vec![1; 308]),
+                set(Capset::VIRGL2, contents),
+            ]
         };
-        let software = capsets("virgl (LLVMPIPE (LLVM 19.1.7, 256 bits))");
+        let software = capsets("LLVMPIPE (LLVM 19.1.7, 256 bits)");
         assert!(check_driver(&software, OpenGl::Any).is_ok());
         let error = check_driver(&software, OpenGl::Gpu).unwrap_err();
         assert!(
@@ -510,8 +513,8 @@ mod tests {
                 .contains("by LLVMPIPE (LLVM 19.1.7, 256 bits), on"),
             "{error}"
         );
-        let radeon = capsets("virgl (AMD Radeon RX 7600 (radeonsi, navi33))");
-        assert!(check_driver(&radeon, OpenGl::Gpu).is_ok());
+        let nvidia = capsets("NVIDIA H100 80GB HBM3/PCIe/SSE2");
+        assert!(check_driver(&nvidia, OpenGl::Gpu).is_ok());
         assert!(check_driver(&[], OpenGl::Gpu).is_ok());
     }
 }
