@@ -95,8 +95,6 @@ impl Virgl {
                     .capsets
                     .push(found(id).ok_or(VirglError::NoOpenGl { id })?);
             }
-        }
-        if draws {
             check_driver(&virgl.capsets, opengl)?;
         }
         Ok(virgl)
